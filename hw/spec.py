@@ -1,0 +1,327 @@
+"""The compute contract: what a processing element (PE) and an array of them promise.
+
+Everything that counts or builds hardware derives from the classes here: the simulator's cycle counts, the
+RTL, the cost model's cells. Standard library only, so the contract can be read and run without any of them.
+
+A PE consumes *beats*. A beat brings one word of a weight plane, one word of an activation plane and a mask,
+each ``lanes`` bits, and adds their dot product to an accumulator; a run of beats from ``first`` to ``last``
+yields one *item*, an exact integer. Horner's scheme keeps the shifter out of the datapath: place values are
+visited from the highest down, and the first beat of each lower place doubles the accumulator
+(BISMO, Umuroglu et al., FPL 2018; differs in: mask, signed digits on either side).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+def wrap(value: int, width: int) -> int:
+    """``value`` reduced to ``width``-bit two's complement."""
+    half = 1 << (width - 1)
+    return (value + half) % (2 * half) - half
+
+
+def signed_bits(low: int, high: int) -> int:
+    """Bits of the two's-complement register that holds every integer of [``low``, ``high``].
+
+    >>> signed_bits(-128, 127), signed_bits(0, 128), signed_bits(0, 0)
+    (8, 9, 1)
+    """
+    if low > high:
+        raise ValueError(f"low must be at most high={high!r}, not {low!r}")
+    return 1 + max((-low - 1).bit_length() if low < 0 else 0, high.bit_length() if high > 0 else 0)
+
+
+def require_int(name: str, value: object, low: int, high: int | None = None) -> None:
+    """Refuse a parameter that is no integer of [``low``, ``high``]."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}, not {value!r}")
+    if high is not None and value > high:
+        raise ValueError(f"{name} must be at most {high}, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """One clock's operands. The three words are ``lanes``-bit integers, lane 0 the least significant bit."""
+
+    w: int  #: word of a weight plane
+    x: int  #: word of an activation plane
+    mask: int  #: lanes that count; the others contribute 0
+    w_bipolar: bool = False  #: weight digit is -1/+1 (bit 1 = +1) instead of 0/1
+    x_bipolar: bool = False  #: activation digit is -1/+1 instead of 0/1
+    first: bool = False  #: the accumulator starts from 0
+    shift: bool = False  #: the accumulator is doubled before the beat is added
+    neg: bool = False  #: the beat is subtracted
+    last: bool = False  #: the accumulator becomes an item
+
+    def __post_init__(self) -> None:
+        for name in ("w", "x", "mask"):
+            require_int(name, getattr(self, name), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Cells before technology mapping, as counts: what the area and energy models take.
+
+    Units are instances, except ``flop`` (bits) and ``mux2`` (one-bit two-way multiplexers).
+    """
+
+    gate2: int = 0  #: two-input gates of the operand lanes (AND, XNOR, mask)
+    full_adder: int = 0  #: full adders of the bit counters
+    half_adder: int = 0  #: half adders of the bit counters
+    adder_bit: int = 0  #: bits of carry-propagate adders
+    mux2: int = 0
+    flop: int = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        mine, theirs = asdict(self), asdict(other)
+        return Resources(**{cell: mine[cell] + theirs[cell] for cell in mine})
+
+    def __mul__(self, copies: int) -> Resources:
+        return Resources(**{cell: count * copies for cell, count in asdict(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity:
+    """What a run on an array did, as counts: what the energy model takes.
+
+    Simulators return one, cost models take one. Counts are sums over all PEs where they speak of PEs.
+    """
+
+    cycles: int = 0  #: clocks the array ran, idle PEs included
+    beats: int = 0  #: beats taken by PEs (one PE, one clock)
+    w_toggles: int = 0  #: bits that changed in the PEs' weight operands between successive beats
+    x_toggles: int = 0  #: the same for the activation operands
+    mask_toggles: int = 0  #: the same for the masks
+    items: int = 0  #: items handed over by PEs
+    scale_products: int = 0  #: multiplications of an item by a scale mantissa
+    weight_buffer_bits: int = 0  #: bits read from the on-chip weight buffer (planes, masks, scales)
+    activation_buffer_bits: int = 0  #: bits read from the on-chip activation buffer
+    result_bits: int = 0  #: bits of results written
+    dram_bits: int = 0  #: bits moved to or from external memory
+
+    def __post_init__(self) -> None:
+        for name, count in asdict(self).items():
+            require_int(name, count, 0)
+
+    def __add__(self, other: Activity) -> Activity:
+        mine, theirs = asdict(self), asdict(other)
+        return Activity(**{name: mine[name] + theirs[name] for name in mine})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A dot product an output needs ``count`` times: ``columns`` digits of given place values.
+
+    ``weight`` and ``activation`` hold one signed power of two per plane: INT4 two's complement is
+    ``(1, 2, 4, -8)``, one sign plane ``(1,)``, a trit ``(1, -1)``.
+    """
+
+    columns: int
+    weight: tuple[int, ...]
+    activation: tuple[int, ...]
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        require_int("columns", self.columns, 0)
+        require_int("count", self.count, 0)
+        for name in ("weight", "activation"):
+            for place in getattr(self, name):
+                require_power_of_two(name, place)
+
+
+def require_power_of_two(name: str, value: int) -> None:
+    """Refuse a place value that is no signed power of two (Horner's scheme only doubles and negates)."""
+    if value == 0 or abs(value) & (abs(value) - 1):
+        raise ValueError(f"{name} must hold signed powers of two, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What one matrix product asks of a PE array: ``tokens`` x ``rows`` outputs, each all ``segments``."""
+
+    tokens: int
+    rows: int
+    segments: tuple[Segment, ...]
+
+    def __post_init__(self) -> None:
+        require_int("tokens", self.tokens, 0)
+        require_int("rows", self.rows, 0)
+
+    def macs(self) -> int:
+        """One-bit multiply-accumulates of the product (plane pairs times entries)."""
+        per_output = sum(s.count * s.columns * len(s.weight) * len(s.activation) for s in self.segments)
+        return self.tokens * self.rows * per_output
+
+
+@dataclass(frozen=True)
+class Step:
+    """Control of one plane pair in an item: planes by index, and what Horner's scheme asks of it."""
+
+    w_plane: int  #: index into ``weight``; -1: a bubble, no lane counts, it only doubles
+    x_plane: int
+    shift: bool
+    neg: bool
+
+
+def horner(weight: tuple[int, ...], activation: tuple[int, ...]) -> tuple[Step, ...]:
+    """Plane pairs of a product, highest place first; a lower place begins with a doubling.
+
+    Pairs of one place follow each other in plane order. Where a place holds no pair, a bubble doubles.
+    The last place is 1: ``sum_ij weight[i] * activation[j] * dot_ij`` results exactly.
+
+    >>> [(s.w_plane, s.x_plane, s.shift, s.neg) for s in horner((1, -2), (1,))]
+    [(1, 0, False, True), (0, 0, True, False)]
+    """
+    places: dict[int, list[tuple[int, int, bool]]] = {}
+    for i, w in enumerate(weight):
+        require_power_of_two("weight", w)
+        for j, x in enumerate(activation):
+            require_power_of_two("activation", x)
+            exponent = (abs(w) * abs(x)).bit_length() - 1
+            places.setdefault(exponent, []).append((i, j, (w < 0) != (x < 0)))
+    steps: list[Step] = []
+    for exponent in range(max(places, default=-1), -1, -1):
+        pairs = places.get(exponent, [])
+        doubling = bool(steps)
+        if not pairs:
+            steps.append(Step(-1, -1, doubling, False))
+        for i, j, neg in pairs:
+            steps.append(Step(i, j, doubling, neg))
+            doubling = False
+    return tuple(steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeSpec(ABC):
+    """Parameters of a PE. What it computes, how long, of what cells, and its RTL derive from them."""
+
+    lanes: int = 64  #: bits of each operand per beat
+    acc_width: int = 32  #: accumulator [bits], two's complement, wraps
+
+    def __post_init__(self) -> None:
+        require_int("lanes", self.lanes, 1)
+        needed = signed_bits(-self.lanes, self.lanes)
+        require_int("acc_width", self.acc_width, needed)
+
+    @abstractmethod
+    def golden(self, acc: int, beat: Beat) -> int:
+        """Accumulator after ``beat``, from the accumulator before it: the definition of the PE."""
+
+    @abstractmethod
+    def latency(self) -> int:
+        """Clocks from the edge that takes a ``last`` beat to the one that hands over its item."""
+
+    @abstractmethod
+    def resources(self) -> Resources:
+        """Cells of one PE before technology mapping."""
+
+    @abstractmethod
+    def create(self) -> Any:
+        """Amaranth component with exactly these parameters; ports ``i`` (beats) and ``o`` (items)."""
+
+    def items(self, beats: Iterable[Beat]) -> list[int]:
+        """The items a run of beats yields, by `golden`."""
+        acc, out = 0, []
+        for beat in beats:
+            acc = self.golden(acc, beat)
+            if beat.last:
+                out.append(acc)
+        return out
+
+    def beats(self, segment: Segment) -> int:
+        """Beats of one item of ``segment``. A segment without columns or planes takes none."""
+        if not segment.columns:
+            return 0
+        words = -(-segment.columns // self.lanes)
+        steps = horner(segment.weight, segment.activation)
+        return sum(1 if step.w_plane < 0 else words for step in steps)
+
+    def cycles(self, shape: Shape) -> int:
+        """Clocks of all items of ``shape`` through one PE, from the first beat's edge to the last item's.
+
+        Exact where neither side of the PE stalls; with stalls see `stalled_cycles`.
+        """
+        per_output = sum(s.count * self.beats(s) for s in shape.segments)
+        total = shape.tokens * shape.rows * per_output
+        return total + self.latency() if total else 0
+
+    def stalled_cycles(
+        self,
+        lasts: Iterable[bool],
+        offered: Iterable[bool] = (),
+        ready: Iterable[bool] = (),
+    ) -> int:
+        """Clocks for a run of beats when either side stalls.
+
+        Parameters: lasts, the ``last`` flag of each beat in order; offered[c], whether the source begins to
+        offer its next beat at clock c unless it already does (an offer stands until taken); ready[c],
+        whether the sink would take an item at clock c. The pipeline moves as one: it halts exactly while an
+        item waits at its end and the sink is not ready. Past its last entry neither side stalls.
+
+        Returns clocks counted from 0 up to and including the one that takes the last item.
+        """
+        queue = list(lasts)
+        offers, takes = iter(offered), iter(ready)
+        pipeline = [False] * self.latency()  # True: a finished item travels in this stage
+        position, waiting, clock, pending = 0, False, 0, sum(queue)
+        while pending:
+            offer, taken = next(offers, True), next(takes, True)
+            waiting = position < len(queue) and (waiting or offer)
+            moves = taken or not pipeline[-1]
+            pending -= pipeline[-1] and taken
+            if moves:
+                pipeline = [waiting and queue[position], *pipeline[:-1]]
+                position += waiting
+                waiting = False
+            clock += 1
+        return clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySpec:
+    """A grid of equal PEs: weights are broadcast along its rows, activations along its columns.
+
+    All PEs take a beat in the same clock. A PE keeps one output (output-stationary); results of a tile
+    drain while the next tile runs, so only the last drain shows.
+    """
+
+    pe: PeSpec
+    rows: int = 8  #: output channels worked on at once
+    columns: int = 8  #: tokens worked on at once
+    clock_hz: float = 500e6  #: assumed clock [Hz]; no timing closure is claimed by it
+    weight_buffer_bits: int = 64 * 1024 * 8  #: on-chip buffer of weight planes, masks, scales [bits]
+    activation_buffer_bits: int = 64 * 1024 * 8  #: on-chip buffer of activation planes [bits]
+    dram_bits_per_cycle: int = 128  #: width of the port to external memory [bits per clock]
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "columns", "weight_buffer_bits", "activation_buffer_bits"):
+            require_int(name, getattr(self, name), 1)
+        require_int("dram_bits_per_cycle", self.dram_bits_per_cycle, 1)
+        if not self.clock_hz > 0:
+            raise ValueError(f"clock_hz must be positive, not {self.clock_hz!r}")
+
+    def resources(self) -> Resources:
+        """Cells of all PEs."""
+        return self.pe.resources() * (self.rows * self.columns)
+
+    def tiles(self, shape: Shape) -> int:
+        """Output tiles of ``rows`` x ``columns`` that cover the product."""
+        return -(-shape.rows // self.rows) * -(-shape.tokens // self.columns)
+
+    def cycles(self, shape: Shape) -> int:
+        """Clocks of compute: tile after tile without a gap, then the pipeline's latency once."""
+        per_output = sum(s.count * self.pe.beats(s) for s in shape.segments)
+        total = self.tiles(shape) * per_output
+        return total + self.pe.latency() if total else 0
+
+    def utilisation(self, shape: Shape) -> float:
+        """Share of all lane slots of all clocks that did a one-bit multiply-accumulate of the product."""
+        cycles = self.cycles(shape)
+        slots = cycles * self.rows * self.columns * self.pe.lanes
+        return shape.macs() / slots if slots else 0.0
