@@ -1,0 +1,181 @@
+"""Packed matrices on disk: one safetensors file, written whole or not at all, refused unless it fits.
+
+Tensors are ``<matrix>/<array>``: planes as uint64 words, integers as gapless bit streams (uint8), real
+factors as float32. The metadata entry ``planeforge`` is JSON: schema, where the matrices come from, and for
+each matrix its shape, terms and the types of its arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from algo.bitplane.format import Digit
+from algo.bitplane.ints import Ints
+from algo.bitplane.matrix import PackedMatrix, Plane, Term
+
+SCHEMA = "planeforge.packed/1"
+_KEY = "planeforge"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How the matrices were made: enough to make them again."""
+
+    method: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    sources: Mapping[str, str] = field(default_factory=dict)  #: sha256 of each source tensor, by matrix
+    published_bits: float | None = None  #: the method's own formula, for the whole file
+
+
+def save(path: str | Path, matrices: Mapping[str, PackedMatrix], provenance: Provenance) -> None:
+    """Write ``matrices`` to ``path``; the file appears whole or not at all."""
+    from safetensors.numpy import save as to_bytes
+
+    tensors: dict[str, NDArray[Any]] = {}
+    header: dict[str, Any] = {"schema": SCHEMA, "provenance": asdict(provenance), "matrices": {}}
+    for name, matrix in matrices.items():
+        if "/" in name:
+            raise ValueError(f"matrix name must hold no '/', not {name!r}")
+        header["matrices"][name] = _describe(matrix)
+        tensors |= {f"{name}/{array}": data for array, data in _arrays(matrix).items()}
+    blob = to_bytes(tensors, metadata={_KEY: json.dumps(header, sort_keys=True)})
+    write_whole(Path(path), blob)
+
+
+def write_whole(path: Path, blob: bytes) -> None:
+    """Write a file beside its place, then move it there: no reader ever sees half of it."""
+    if not path.parent.is_dir():
+        raise ValueError(f"output folder must exist, not {str(path.parent)!r}")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(blob)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | Path) -> tuple[dict[str, PackedMatrix], Provenance]:
+    """Matrices of a packed file, by name, and how they were made.
+
+    Raises ValueError naming file, tensor and shapes if the file is missing, cut short, no safetensors, of
+    another schema, or its arrays do not fit each other.
+    """
+    header, tensors = _read(Path(path))
+    try:
+        given = header["provenance"]
+        provenance = Provenance(**given)
+        descriptions = header["matrices"]
+        matrices = {name: _rebuild(name, desc, tensors) for name, desc in descriptions.items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} must be a whole packed file, but its metadata lacks {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    expected = {f"{n}/{a}" for n, matrix in matrices.items() for a in _arrays(matrix)}
+    if stray := sorted(set(tensors) - expected):
+        raise ValueError(f"{path} must hold only tensors its metadata names, not {stray[0]!r}")
+    return matrices, provenance
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ValueError(f"packed file must exist, not {str(path)!r}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            if text is None:
+                raise ValueError(
+                    f"{path} must be a packed file (planeforge quantize), not another safetensors"
+                )
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise ValueError(f"{path} must be a whole safetensors file, but {error}") from None
+    try:
+        header = json.loads(text)
+    except json.JSONDecodeError:
+        raise ValueError(f"{path} must have JSON metadata, not {text[:40]!r}") from None
+    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+        found = header.get("schema") if isinstance(header, dict) else header
+        raise ValueError(f"{path} must have schema {SCHEMA}, not {found!r}")
+    return header, tensors
+
+
+def _arrays(matrix: PackedMatrix) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        name: np.ascontiguousarray(p.words) for name, p in matrix.planes.items()
+    }
+    arrays |= {name: ints.stream() for name, ints in matrix.ints.items()}
+    arrays |= {name: np.ascontiguousarray(factor) for name, factor in matrix.factors.items()}
+    arrays["exponent"] = matrix.exponent.stream()
+    return arrays | ({} if matrix.row is None else {"row": np.ascontiguousarray(matrix.row)})
+
+
+def _describe(matrix: PackedMatrix) -> dict[str, Any]:
+    ints = {**matrix.ints, "exponent": matrix.exponent}
+    return {
+        "rows": matrix.rows,
+        "columns": matrix.columns,
+        "group": matrix.group,
+        "terms": [asdict(term) | {"digit": term.digit.value} for term in matrix.terms],
+        "planes": {name: plane.role for name, plane in matrix.planes.items()},
+        "ints": {
+            name: {"shape": i.values.shape, "bits": i.bits, "signed": i.signed} for name, i in ints.items()
+        },
+        "factors": sorted(matrix.factors),
+        "row": matrix.row is not None,
+    }
+
+
+def _rebuild(name: str, described: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> PackedMatrix:
+    def array(key: str) -> NDArray[Any]:
+        if f"{name}/{key}" not in tensors:
+            raise ValueError(f"tensor {name}/{key} must be in the file, but it is missing")
+        return tensors[f"{name}/{key}"]
+
+    def ints(key: str) -> Ints:
+        given = described["ints"][key]
+        shape = (int(given["shape"][0]), int(given["shape"][1]))
+        if array(key).dtype != np.uint8 or array(key).ndim != 1:
+            raise ValueError(
+                f"tensor {name}/{key} must be uint8 of one axis, not {array(key).dtype} {list(array(key).shape)}"
+            )
+        try:
+            return Ints.from_stream(array(key), shape, given["bits"], given["signed"])
+        except ValueError as error:
+            raise ValueError(f"tensor {name}/{key}: {error}") from None
+
+    terms = tuple(
+        Term(**(t | {k: tuple(t[k]) for k in ("planes", "coefs")} | {"digit": Digit(t["digit"])}))
+        for t in described["terms"]
+    )
+    try:
+        return PackedMatrix(
+            rows=described["rows"],
+            columns=described["columns"],
+            group=described["group"],
+            terms=terms,
+            planes={key: Plane(array(key), role) for key, role in described["planes"].items()},
+            ints={key: ints(key) for key in described["ints"] if key != "exponent"},
+            exponent=ints("exponent"),
+            row=array("row") if described["row"] else None,
+            factors={key: array(key) for key in described["factors"]},
+        )
+    except ValueError as error:
+        raise ValueError(f"matrix {name}: {error}") from None
