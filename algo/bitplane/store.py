@@ -152,12 +152,12 @@ def _rebuild(name: str, described: dict[str, Any], tensors: dict[str, NDArray[An
     def ints(key: str) -> Ints:
         given = described["ints"][key]
         shape = (int(given["shape"][0]), int(given["shape"][1]))
-        if array(key).dtype != np.uint8 or array(key).ndim != 1:
-            raise ValueError(
-                f"tensor {name}/{key} must be uint8 of one axis, not {array(key).dtype} {list(array(key).shape)}"
-            )
+        stream = array(key)
+        if stream.dtype != np.uint8 or stream.ndim != 1:
+            found = f"{stream.dtype} {list(stream.shape)}"
+            raise ValueError(f"tensor {name}/{key} must be uint8 of one axis, not {found}")
         try:
-            return Ints.from_stream(array(key), shape, given["bits"], given["signed"])
+            return Ints.from_stream(stream, shape, given["bits"], given["signed"])
         except ValueError as error:
             raise ValueError(f"tensor {name}/{key}: {error}") from None
 

@@ -1,0 +1,41 @@
+"""Planes by expression: the operators, the pad bits, and what is kept out."""
+
+import doctest
+
+import numpy as np
+import pytest
+
+from algo.bitplane import expression, words
+
+A = np.array([0, 0, 1, 1], np.bool_)
+B = np.array([0, 1, 0, 1], np.bool_)
+PLANES = {"a": words.pack(A), "b": words.pack(B)}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a", A),
+        ("~a", ~A),
+        ("a & ~b", A & ~B),
+        ("a | b", A | B),
+        ("~(a ^ b)", ~(A ^ B)),
+        ("a & b & a", A & B),
+    ],
+)
+def test_expressions_equal_boolean_algebra_and_leave_pad_bits_clear(text, expected):
+    got = expression.evaluate(text, PLANES, words.valid(4))
+    np.testing.assert_array_equal(words.unpack(got, 4), expected)
+    assert int(got[0]) >> 4 == 0
+
+
+def test_the_examples_hold():
+    assert doctest.testmod(expression).failed == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["a +", "a + b", "-a", "f(a)", "a.b", "1", "a & 1", "a if b else a", "not a", ""]
+)
+def test_anything_but_planes_and_bit_operators_is_refused(text):
+    with pytest.raises(ValueError, match=r"^expression must be planes joined by ~ & \| \^, not "):
+        expression.plane_names(text)
