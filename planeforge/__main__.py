@@ -1,0 +1,5 @@
+"""``python -m planeforge``: the command line."""
+
+from planeforge.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,120 @@
+"""One tensor through a method: the packed matrix, its honest bits, and what it cost in accuracy."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from planeforge import settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from algo.bitplane.matrix import PackedMatrix
+    from algo.bitplane.store import Provenance
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedTensor:
+    """A packed matrix and the figures `planeforge quantize --json` prints of it."""
+
+    matrix: PackedMatrix
+    provenance: Provenance
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def quantize(
+    weight: ArrayLike,
+    method: str,
+    format: str | None = None,
+    *,
+    calibration: ArrayLike | None = None,
+    holdout: ArrayLike | None = None,
+    **settings_given: Any,
+) -> QuantizedTensor:
+    """Quantize one matrix.
+
+    Parameters: weight, float [rows, columns]; method and format by name; calibration and holdout,
+    activations [tokens, columns], for methods that need them and for the output errors; further keywords
+    are the method's own settings.
+
+    Raises ValueError for an unknown name or setting, or arrays that are not finite or do not fit.
+    """
+    import numpy as np
+
+    module = settings.method(method)
+    config = settings.configure(module, format, settings_given)
+    w = _matrix("weight", weight)
+    x = None if calibration is None else _matrix("calib", calibration, w.shape[1])
+    held = None if holdout is None else _matrix("holdout", holdout, w.shape[1])
+    if x is None and module.NEEDS_CALIBRATION:
+        raise ValueError(f"calib must be given for {method}: activations [tokens, {w.shape[1]}]")
+    began = time.perf_counter()
+    hessian = None if x is None else 2.0 * (x.T @ x)
+    result = module.quantize(w, hessian, config)
+    seconds = time.perf_counter() - began
+    return QuantizedTensor(
+        matrix=result.matrix,
+        provenance=_provenance(method, config, np.asarray(w), result.published_bits),
+        figures=_figures(method, w, result, x, held) | {"seconds": seconds},
+    )
+
+
+def _matrix(name: str, values: ArrayLike, columns: int | None = None) -> NDArray[np.float64]:
+    import numpy as np
+
+    array = np.asarray(values, np.float64)
+    if array.ndim != 2 or not array.size:
+        raise ValueError(f"{name} must have two axes with entries, not shape {list(array.shape)}")
+    if columns is not None and array.shape[1] != columns:
+        raise ValueError(f"{name} must have {columns} columns as the weight has, not {array.shape[1]}")
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} must be finite, not NaN or infinity")
+    return array
+
+
+def _provenance(method: str, config: Any, w: NDArray[np.float64], published: float) -> Provenance:
+    import numpy as np
+
+    from algo.bitplane.store import Provenance
+
+    digest = hashlib.sha256(np.ascontiguousarray(w, np.float32).tobytes()).hexdigest()
+    return Provenance(
+        method=method, config=asdict(config), sources={"weight": digest}, published_bits=published
+    )
+
+
+def _figures(
+    method: str,
+    w: NDArray[np.float64],
+    result: Any,
+    x: NDArray[np.float64] | None,
+    held: NDArray[np.float64] | None,
+) -> dict[str, Any]:
+    from algo.bitplane import decode, storage
+    from algo.errors import output_error, weight_error
+
+    q = decode.dequantize(result.matrix)
+    return {
+        "method": method,
+        "shape": list(w.shape),
+        "bits_per_weight": storage.bits_per_weight(result.matrix),
+        "bits_per_weight_published": result.published_bits,
+        "breakdown": storage.breakdown(result.matrix),
+        "weight_error": weight_error(w, q),
+        "output_error": None if x is None else output_error(x, w, q),
+        "holdout_error": None if held is None else output_error(held, w, q),
+        "salient_columns": list(result.salient_columns),
+    }
+
+
+def overall_bits(matrices: Sequence[PackedMatrix]) -> float:
+    """Honest bits per weight of several matrices together."""
+    from algo.bitplane import storage
+
+    total = sum(sum(storage.stored_bytes(matrix).values()) for matrix in matrices)
+    return 8 * total / sum(matrix.rows * matrix.columns for matrix in matrices)

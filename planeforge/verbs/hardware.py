@@ -1,0 +1,65 @@
+"""``planeforge verilog | synth``: RTL to disk, and through real synthesis."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from planeforge.hardware import DEFAULT_PE
+from planeforge.output import show, table
+
+
+def verilog(
+    pe: str = typer.Option(DEFAULT_PE, help="PE, as NAME or NAME:key=value,..."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder to write; it appears whole."),
+    vectors: int = typer.Option(1000, help="Beats in the self-checking testbench."),
+    seed: int = typer.Option(0, help="Of the testbench's random beats."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Write Verilog, a self-checking testbench with vectors, constraints and build scripts.
+
+    Example: planeforge verilog --pe bitserial:lanes=128 -o rtl
+    """
+    from hw import verilog as export
+    from hw.beats import Beats
+    from planeforge import hardware
+
+    spec = hardware.pe(pe)
+    if vectors < 1:
+        raise ValueError(f"vectors must be at least 1, not {vectors!r}")
+    export.export(spec, output, Beats.random(spec.lanes, vectors, seed))
+    files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
+    result = {"pe": pe, "parameters": asdict(spec), "directory": str(output), "files": files}
+    show(result, as_json, lambda: print(f"{output}: {', '.join(files)}"))
+
+
+def synth(
+    directory: Path = typer.Argument(..., help="Folder `planeforge verilog` wrote, holding pe.v."),
+    target: str = typer.Option(..., help="ice40, ecp5, xilinx or liberty."),
+    liberty: Path | None = typer.Option(None, help="Cell library, .lib or .lib.gz, for target liberty."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Synthesize with Yosys: cells, area, and fmax where a placer is at hand.
+
+    Example: planeforge synth rtl --target ecp5
+    """
+    from hw import synth as flow
+
+    source = directory / "pe.v"
+    if not source.is_file():
+        raise ValueError(f"directory must hold pe.v (planeforge verilog -o DIR), not {str(directory)!r}")
+    result = asdict(flow.synthesize(source.read_text(), "pe", target, liberty))
+    result.pop("netlist", None)
+    rows: list[dict[str, Any]] = [
+        {"figure": key, "value": value}
+        for key, value in result.items()
+        if value not in (None, "") and key not in ("script", "cells")
+    ]
+    rows += [{"figure": f"cells {kind}", "value": count} for kind, count in sorted(result["cells"].items())]
+    show(result, as_json, lambda: table(rows))
+
+
+COMMANDS = {"verilog": verilog, "synth": synth}

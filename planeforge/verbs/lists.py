@@ -1,0 +1,108 @@
+"""``planeforge methods | formats | pes | techs``: what is registered, with source and honest figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from planeforge.output import show, table
+
+JSON = typer.Option(False, "--json", help="Print one JSON object.")
+
+
+def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
+    show({"members": rows}, as_json, lambda: table(rows))
+
+
+def methods(as_json: bool = JSON) -> None:
+    """List the quantization methods, with honest bits per weight on a random 256x256 matrix.
+
+    Example: planeforge methods
+    """
+    import numpy as np
+
+    from algo.bitplane import family, storage
+
+    rng = np.random.default_rng(0)
+    w, x = rng.normal(size=(256, 256)), rng.normal(size=(512, 256))
+    rows = []
+    for name in family.names("algo.methods"):
+        module = family.load("algo.methods", name)
+        for format_name in module.FORMATS or ("",):
+            config = module.Config(format=format_name) if len(module.FORMATS) > 1 else module.Config()
+            result = module.quantize(w, x.T @ x if module.NEEDS_CALIBRATION else None, config)
+            rows.append(
+                {
+                    "method": name,
+                    "format": format_name or "(its own)",
+                    "bits_per_weight": storage.bits_per_weight(result.matrix),
+                    "published": result.published_bits,
+                    "calibration": module.NEEDS_CALIBRATION,
+                    "source": module.SOURCE,
+                }
+            )
+    _list(rows, as_json)
+
+
+def formats(as_json: bool = JSON) -> None:
+    """List the number formats.
+
+    Example: planeforge formats --json
+    """
+    from algo.formats import catalog
+
+    rows = [
+        {
+            "format": f.name,
+            "planes": len(f.coefs),
+            "digits": f"{f.low}..{f.high}",
+            "group": f.group,
+            "scale": f.scale,
+            "published_bits": f.published_bits,
+            "source": f.source,
+        }
+        for f in catalog.ALL.values()
+    ]
+    _list(rows, as_json)
+
+
+def pes(as_json: bool = JSON) -> None:
+    """List the processing elements with their parameters and cells at the defaults.
+
+    Example: planeforge pes
+    """
+    from dataclasses import asdict
+
+    from algo.bitplane import family
+
+    rows = []
+    for name in family.names("hw.pe"):
+        module = family.load("hw.pe", name)
+        spec = module.SPEC()
+        cells = {kind: count for kind, count in asdict(spec.resources()).items() if count}
+        summary = next(line for line in (module.__doc__ or "").splitlines() if line)
+        rows.append(
+            {
+                "pe": name,
+                "parameters": ", ".join(f"{key}={value}" for key, value in asdict(spec).items()),
+                "latency_cycles": spec.latency(),
+                "cells": ", ".join(f"{kind} {count}" for kind, count in cells.items()),
+                "what": summary,
+            }
+        )
+    _list(rows, as_json)
+
+
+def techs(as_json: bool = JSON) -> None:
+    """List the technologies the cost model knows.
+
+    Example: planeforge techs
+    """
+    from cost_models import tech
+
+    rows = [tech.summary(name) for name in tech.names()]
+    _list(rows, as_json)
+
+
+COMMANDS = {"methods": methods, "formats": formats, "pes": pes, "techs": techs}
