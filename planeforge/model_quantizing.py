@@ -59,7 +59,7 @@ def run(
         method,
         config,
         sequences,
-        progress=lambda done, total: progress(done / total, f"layer {done} of {total}"),
+        progress=lambda done, total, layer: progress(done / total, layer),
     )
     return QuantizedModel(
         model=result.model,

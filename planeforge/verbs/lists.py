@@ -101,7 +101,18 @@ def techs(as_json: bool = JSON) -> None:
     """
     from cost_models import tech
 
-    rows = [tech.summary(name) for name in tech.names()]
+    known = [tech.load(name) for name in tech.names()]
+    rows = [
+        {
+            "tech": t.name,
+            "title": t.title,
+            "node": t.node,
+            "vdd": t.vdd,
+            "area_unit": t.area_unit,
+            "constants": len(t.constants),
+        }
+        for t in known
+    ]
     _list(rows, as_json)
 
 
