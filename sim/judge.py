@@ -1,0 +1,108 @@
+"""The judge: torch in int64 on unpacked digits.
+
+It reads the stored arrays of a matrix and nothing else: bits, expressions and sums are its own code, so that
+no fault of the packed engines, or of the packing they share, can hide in it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from algo.bitplane.activations import Activations
+from algo.bitplane.format import Digit
+from algo.bitplane.matrix import PackedMatrix, Term
+
+TOKENS = 64  #: tokens multiplied at once; the product's temporary stays below the layer
+
+
+def integer_sums(matrix: PackedMatrix, activations: Sequence[Activations]) -> NDArray[np.int64]:
+    """``S``, int64 [streams, tokens, rows].
+
+    Parameters: activations, one per stream of the matrix, in its order.
+    """
+    sums = []
+    for stream, act in zip(matrix.streams, activations, strict=True):
+        weights = _integer_weights(matrix, stream).T
+        values = torch.from_numpy(act.values)
+        if act.mantissa is not None:
+            values = values * _spread(torch.from_numpy(act.mantissa), matrix)
+        product = torch.empty((len(values), matrix.rows), dtype=torch.int64)
+        for first in range(0, len(values), TOKENS):
+            product[first : first + TOKENS] = values[first : first + TOKENS] @ weights
+        sums.append(product)
+    return torch.stack(sums).numpy()
+
+
+def outputs(
+    matrix: PackedMatrix, activations: Sequence[Activations], sums: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """``y``, float32 [tokens, rows]: ``float64(S) * 2**e * row * s_x`` in this order, one rounding."""
+    exponent = torch.from_numpy(matrix.exponent.values).double().expand(matrix.rows, 1)[:, 0]
+    total = torch.zeros(sums.shape[1:], dtype=torch.float64)
+    for part, act in zip(sums, activations, strict=True):
+        product = torch.from_numpy(np.ascontiguousarray(part)).double() * torch.exp2(exponent)
+        if matrix.row is not None:
+            product = product * torch.from_numpy(matrix.row).double()
+        total = total + product * torch.from_numpy(act.scale).double()[:, None]
+    return total.float().numpy()
+
+
+def _integer_weights(matrix: PackedMatrix, stream: str | None) -> torch.Tensor:
+    total = torch.zeros((matrix.rows, matrix.columns), dtype=torch.int64)
+    for term in matrix.terms:
+        if term.col == stream:
+            total += _term(matrix, term)
+    return total
+
+
+def _term(matrix: PackedMatrix, term: Term) -> torch.Tensor:
+    """Mantissa times digit, plus offset, on the mask; int64 [rows, columns]."""
+    digit = torch.zeros((matrix.rows, matrix.columns), dtype=torch.int64)
+    for text, coef in zip(term.planes, term.coefs, strict=True):
+        bit = _truth(matrix, text).long()
+        digit = digit + coef * (2 * bit - 1 if term.digit is Digit.BIPOLAR else bit)
+    if term.zero is not None:
+        digit = digit - _stored(matrix, term.zero)
+    weight = digit * _stored(matrix, term.scale)
+    if term.offset is not None:
+        weight = weight + _stored(matrix, term.offset)
+    return weight if term.mask is None else weight * _truth(matrix, term.mask)
+
+
+def _stored(matrix: PackedMatrix, name: str) -> torch.Tensor:
+    return _spread(torch.from_numpy(matrix.ints[name].values), matrix)
+
+
+def _spread(per_group: torch.Tensor, matrix: PackedMatrix) -> torch.Tensor:
+    """A value per group as a value per column."""
+    return per_group.repeat_interleave(matrix.group, dim=1)[:, : matrix.columns]
+
+
+def _bits(words: NDArray[np.uint64], columns: int) -> torch.Tensor:
+    """Boolean [rows, columns] of words: column k is bit k % 64 of word k // 64."""
+    signed = torch.from_numpy(np.ascontiguousarray(words).view(np.int64))
+    bits = (signed[:, :, None] >> torch.arange(64)) & 1
+    return bits.reshape(len(words), -1)[:, :columns].bool()
+
+
+def _truth(matrix: PackedMatrix, text: str) -> torch.Tensor:
+    """A plane expression, boolean [rows, columns]."""
+
+    def walk(node: ast.expr) -> torch.Tensor:
+        if isinstance(node, ast.Name):
+            return _bits(matrix.planes[node.id].words, matrix.columns)
+        if isinstance(node, ast.UnaryOp):
+            return ~walk(node.operand)
+        if isinstance(node, ast.BinOp):
+            left, right = walk(node.left), walk(node.right)
+            if isinstance(node.op, ast.BitAnd):
+                return left & right
+            return left | right if isinstance(node.op, ast.BitOr) else left ^ right
+        raise ValueError(f"expression must be planes joined by ~ & | ^, not {text!r}")
+
+    return walk(ast.parse(text, mode="eval").body).expand(matrix.rows, matrix.columns)

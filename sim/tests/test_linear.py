@@ -1,0 +1,58 @@
+"""Packed layers inside torch models."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from algo.bitplane import decode
+from algo.bitplane.activations import quantize_activations
+from algo.bitplane.build import from_digits
+from sim.linear import ENGINES, PackedLinear, swap
+from sim.tests.test_activity import INT2, layer
+
+
+def model():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(70, 10), torch.nn.ReLU(), torch.nn.Linear(10, 5, bias=False))
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "float"])
+def test_integer_engines_give_the_definitions_float_bits_plus_the_bias(engine):
+    matrix, _ = layer()
+    x = torch.randn(2, 3, 70, generator=torch.Generator().manual_seed(1))
+    bias = torch.arange(10.0)
+    got = PackedLinear(matrix, engine, 6, bias)(x).numpy()
+    acts = [quantize_activations(x.reshape(-1, 70).numpy(), 6)]
+    expected = decode.outputs(matrix, acts, decode.integer_sums(matrix, acts)).reshape(2, 3, 10)
+    np.testing.assert_array_equal(got, expected + bias.numpy())
+
+
+def test_the_float_engine_multiplies_by_the_dequantized_matrix():
+    matrix, _ = layer()
+    x = torch.randn(4, 70, generator=torch.Generator().manual_seed(1))
+    expected = x.numpy() @ decode.dequantize(matrix).astype(np.float32).T
+    np.testing.assert_allclose(PackedLinear(matrix, "float")(x).numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_swap_replaces_named_layers_in_a_copy_and_keeps_their_bias():
+    source, (matrix, _) = model(), layer()
+    swapped = swap(source, {"0": matrix}, "integer")
+    assert isinstance(swapped[0], PackedLinear)
+    assert isinstance(source[0], torch.nn.Linear)
+    np.testing.assert_array_equal(swapped[0].bias.numpy(), source[0].bias.detach().numpy())
+    assert swapped(torch.zeros(1, 70)).shape == (1, 5)
+
+
+def test_layers_that_do_not_fit_are_refused():
+    matrix = from_digits(INT2, np.zeros((4, 70), np.int64), np.ones((4, 3)), np.zeros((4, 3), np.int64))
+    for name, message in (
+        ("1", "layer must be a linear layer of the model, not '1'"),
+        ("9", "layer must be a linear layer of the model, not '9'"),
+        ("0", "matrix 0 must have shape [10, 70], not [4, 70]"),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            swap(model(), {name: matrix}, "integer")
+    with pytest.raises(ValueError, match=r"^engine must be one of float, integer, numba, torch, not 'x'$"):
+        PackedLinear(matrix, "x")
