@@ -66,7 +66,8 @@ def inject(
         case = cases[int(rng.integers(len(cases)))]
         tile = cut(case, pe, TILE_BEATS, int(rng.integers(2**31)))
         kinds = [kind for kind in KINDS if _possible(kind, case.matrix, engine)]
-        kind = kinds[(index // len(tested) + index) % len(kinds)]
+        # Round by round the kinds move on by one engine, so every engine meets every kind.
+        kind = kinds[(index // len(tested) + index % len(tested)) % len(kinds)]
         plant = _in_counter if kind == "counters" else _in_matrix
         planted.append(plant(kind, tile, engine, pe, rng))
     return planted

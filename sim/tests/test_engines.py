@@ -75,9 +75,7 @@ def extreme(columns: int, bits: int) -> PackedMatrix:
         rows=1,
         columns=columns,
         group=64,
-        terms=(
-            Term(planes=("p",) * 8, coefs=tuple(1 << i for i in range(8)), digit=Digit.UNIPOLAR, scale="s"),
-        ),
+        terms=(Term(planes=("p",) * 8, coefs=coefs, digit=Digit.UNIPOLAR, scale="s"),),
         planes={"p": Plane(ones)},
         ints={"s": Ints(np.full((1, columns // 64), top), bits, True)},
         exponent=Ints(np.array([[0]]), 16, True),
