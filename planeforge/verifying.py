@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,13 +40,20 @@ DEFAULT_ENGINES = tuple(name for name in ENGINES if name != "netlist")
 Int = NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
     """One matrix on activations to compare the engines on."""
 
     name: str
     matrix: PackedMatrix
     activations: Sequence[Activations]
+
+    @cached_property
+    def judged(self) -> Int:
+        """The judge's sums, int64 [streams, tokens, rows]; computed once."""
+        from sim import judge
+
+        return judge.integer_sums(self.matrix, self.activations)
 
     def part(self, tokens: Int) -> Case:
         """The same matrix on some of the tokens."""
@@ -91,10 +99,7 @@ class Tile:
 
     def judged(self) -> Int:
         """The judge's sums, int64 [streams, tokens, rows]."""
-        from sim import judge
-
-        part = self.case.part(self.tokens)
-        return judge.integer_sums(part.matrix, part.activations)[:, :, self.rows]
+        return self.case.judged[:, self.tokens][:, :, self.rows]
 
     @property
     def outputs(self) -> int:
@@ -152,7 +157,6 @@ def verify(
 
 
 def _software(engine: str, cases: Sequence[Case]) -> Outcome:
-    from sim import judge
     from sim.engines import ENGINES as FUNCTIONS
 
     outputs = macs = mismatches = 0
@@ -160,11 +164,10 @@ def _software(engine: str, cases: Sequence[Case]) -> Outcome:
     for case in cases:
         # The judge itself is held against the plain definition, on fewer tokens: that one is slow.
         shown = case.part(np.arange(min(2, len(case.activations[0].values)))) if engine == JUDGE else case
-        reference = decode.integer_sums if engine == JUDGE else judge.integer_sums
         began = time.perf_counter()
         sums = FUNCTIONS[engine](shown.matrix, shown.activations)
         seconds += time.perf_counter() - began
-        expected = reference(shown.matrix, shown.activations)
+        expected = decode.integer_sums(shown.matrix, shown.activations) if engine == JUDGE else case.judged
         mismatches += int(np.count_nonzero(sums != expected))
         mismatches += _output_mismatches(shown, sums)
         outputs += sums.size
