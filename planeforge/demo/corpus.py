@@ -12,6 +12,7 @@ import importlib
 import lzma
 import platform
 import re
+import sys
 import sysconfig
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -20,10 +21,9 @@ from pathlib import Path
 
 MIN_DOCSTRING = 150  #: characters; shorter docstrings are mostly one stock sentence
 MIN_REPEAT = 20  #: characters; a shorter paragraph ("See also:") may repeat without giving anything away
-HELD_OUT_ONE_IN = 20  #: about one unit in this many is held out
 HELD_OUT_BYTES = 32 * 1024
 CALIBRATION_BYTES = 16 * 1024
-SAMPLE_SHARE = 4  #: no unit takes more than 1/4 of a sample, so that a sample is no single voice
+SAMPLE_SHARE = 8  #: no unit takes more than 1/8 of a sample, so that a sample is no single voice
 
 # Folders of the standard library that hold tests, toys or other people's packages.
 SKIPPED_FOLDERS = frozenset({
@@ -103,17 +103,10 @@ def draw(name: str, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{purpose}:{name}".encode()).digest()[:8], "big")
 
 
-def split(units: Iterable[Unit]) -> tuple[list[Unit], list[Unit]]:
-    """Returns (training units, held-out units); a unit is never divided."""
-    train, held_out = [], []
-    for unit in units:
-        (train if draw(unit.name, "split") % HELD_OUT_ONE_IN else held_out).append(unit)
-    return train, held_out
-
-
 def sample(units: Iterable[Unit], size: int, purpose: str) -> list[Unit]:
     """Returns whole units of together at most ``size`` bytes, none above size/SAMPLE_SHARE, drawn by name."""
-    chosen, used = [], 0
+    chosen: list[Unit] = []
+    used = 0
     for unit in sorted(units, key=lambda unit: draw(unit.name, purpose)):
         if len(unit.text) <= min(size // SAMPLE_SHARE, size - used):
             chosen.append(unit)
@@ -121,16 +114,38 @@ def sample(units: Iterable[Unit], size: int, purpose: str) -> list[Unit]:
     return chosen
 
 
+def split(units: list[Unit]) -> tuple[list[Unit], list[Unit], list[Unit]]:
+    """Returns (training, held-out, calibration) units; the last are among the first, the held-out nowhere."""
+    held_out = sample(units, HELD_OUT_BYTES, "held-out text")
+    names = {unit.name for unit in held_out}
+    train = [unit for unit in units if unit.name not in names]
+    return train, held_out, sample(train, CALIBRATION_BYTES, "calibration")
+
+
 def join(units: Iterable[Unit]) -> str:
     """Returns the units' text, one after the other."""
     return "".join(unit.text for unit in units)
 
 
-def notice(train: list[Unit], held_out: list[Unit], calibration: list[Unit]) -> str:
+def licence(library: Path) -> str:
+    """Returns the PSF License Version 2 as the running Python ships it."""
+    text = (library / "LICENSE.txt").read_text(encoding="utf-8")
+    found = re.search(
+        r"^PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2\n.*?(?=\n+BEOPEN)", text, re.DOTALL | re.MULTILINE
+    )
+    if found is None:
+        raise ValueError(f"{library / 'LICENSE.txt'} must hold the PSF License Version 2, and does not")
+    return found.group()
+
+
+def notice(library: Path, train: list[Unit], held_out: list[Unit], calibration: list[Unit]) -> str:
     """Returns the NOTICE: whose text it is, under which licence, and how it was made."""
 
     def names(units: list[Unit]) -> str:
         return "".join(f"  {unit.name}\n" for unit in units)
+
+    def size(units: list[Unit]) -> str:
+        return f"{len(units)} units, {len(join(units))} characters"
 
     return f"""\
 Python documentation text
@@ -139,34 +154,35 @@ Python documentation text
 The files train.txt.xz, heldout.txt and calibration.txt in this folder are derived from the documentation and
 the standard library of Python {platform.python_version()}:
 
-  Copyright (c) 2001 Python Software Foundation; All Rights Reserved
+  {sys.copyright.splitlines()[0]} All Rights Reserved.
 
-They are distributed under the Python Software Foundation License Version 2 (SPDX: PSF-2.0), printed in full at
-https://docs.python.org/3/license.html . That page also lists the terms of modules that came to Python from
+They are distributed under the Python Software Foundation License Version 2 (SPDX: PSF-2.0), which ends this
+file. https://docs.python.org/3/license.html also lists the terms of modules that came to Python from
 elsewhere, some of whose docstrings are in the text. The models in ../models were trained on train.txt.xz.
 
 Changes made to the original (by planeforge/demo/corpus.py): help topics of pydoc and docstrings longer than
-{MIN_DOCSTRING} characters were extracted; paragraphs that repeat an earlier one were removed; text was folded to ASCII; trailing
-white space, tabs and repeated blank lines were normalized; the result was split by topic and module, about one
-in {HELD_OUT_ONE_IN} held out.
+{MIN_DOCSTRING} characters were extracted; paragraphs that repeat an earlier one were removed; text was folded
+to ASCII; trailing white space, tabs and repeated blank lines were normalized; whole topics and modules were
+held out.
 
-train.txt.xz     {len(train)} units, {len(join(train))} characters: the whole training part
-heldout.txt      {len(held_out)} whole units of the held-out part, {len(join(held_out))} characters:
-{names(held_out)}calibration.txt  {len(calibration)} whole units of the TRAINING part, {len(join(calibration))} characters:
-{names(calibration)}"""
+train.txt.xz     {size(train)}, all that is not held out
+heldout.txt      {size(held_out)}, never trained on:
+{names(held_out)}calibration.txt  {size(calibration)}, part of the training text:
+{names(calibration)}
+
+{licence(library)}
+"""
 
 
 def write(directory: Path) -> None:
     """Writes train.txt.xz, heldout.txt, calibration.txt, NOTICE and SHA256SUMS into ``directory``."""
     library = Path(sysconfig.get_paths()["stdlib"])
-    train, rest = split(without_repeats([*topics(), *modules(library)]))
-    held_out = sample(rest, HELD_OUT_BYTES, "held out")
-    calibration = sample(train, CALIBRATION_BYTES, "calibration")
+    train, held_out, calibration = split(without_repeats([*topics(), *modules(library)]))
     files = {
         "train.txt.xz": lzma.compress(join(train).encode("ascii"), preset=9 | lzma.PRESET_EXTREME),
         "heldout.txt": join(held_out).encode("ascii"),
         "calibration.txt": join(calibration).encode("ascii"),
-        "NOTICE": notice(train, held_out, calibration).encode("ascii"),
+        "NOTICE": notice(library, train, held_out, calibration).encode("ascii"),
     }
     files["SHA256SUMS"] = "".join(
         f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items())
@@ -179,7 +195,7 @@ def write(directory: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m planeforge.demo.corpus", description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to fill")
     write(parser.parse_args().output)
 
 
