@@ -48,7 +48,7 @@ def save(path: str | Path, matrices: Mapping[str, PackedMatrix], provenance: Pro
             raise ValueError(f"matrix name must hold no '/', not {name!r}")
         header["matrices"][name] = _describe(matrix)
         tensors |= {f"{name}/{array}": data for array, data in _arrays(matrix).items()}
-    blob = to_bytes(tensors, metadata={_KEY: json.dumps(header, sort_keys=True)})
+    blob = to_bytes(tensors, metadata={_KEY: json.dumps(header)})
     write_whole(Path(path), blob)
 
 
