@@ -1,0 +1,77 @@
+"""Named number formats, each with its source. To add one, add a constant: `ALL` collects it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+from algo.bitplane.format import Digit, Format
+
+
+def _unsigned(bits: int, source: str) -> Format:
+    """Codes 0 .. 2**bits - 1 with a zero point as wide as a code, 128 columns a group."""
+    return Format(
+        name=f"int{bits}-g128",
+        digit=Digit.UNIPOLAR,
+        coefs=tuple(1 << place for place in range(bits)),
+        group=128,
+        zero=True,
+        published_bits=float(bits),
+        source=source,
+    )
+
+
+_MIN_MAX = "asymmetric min/max grid: Nagel et al., arXiv:2106.08295, section 2.2; groups of 128 columns: "
+
+INT8_G128 = _unsigned(8, _MIN_MAX + "Frantar et al., GPTQ, arXiv:2210.17323, section 5")
+INT4_G128 = _unsigned(4, _MIN_MAX + "Frantar et al., GPTQ, arXiv:2210.17323, section 5")
+INT3_G128 = _unsigned(3, _MIN_MAX + "Frantar et al., GPTQ, arXiv:2210.17323, section 5")
+INT2_G128 = _unsigned(2, _MIN_MAX + "Frantar et al., GPTQ, arXiv:2210.17323, section 5")
+
+SIGN_G128 = Format(
+    name="sign-g128",
+    digit=Digit.BIPOLAR,
+    coefs=(1,),
+    group=128,
+    published_bits=1.0,
+    source="binary weight network: Rastegari et al., XNOR-Net, arXiv:1603.05279, section 3.1",
+)
+
+TERNARY_G128 = Format(
+    name="ternary-g128",
+    digit=Digit.UNIPOLAR,
+    coefs=(1, -1),
+    group=128,
+    published_bits=math.log2(3),
+    source="BitNet b1.58: Ma et al., arXiv:2402.17764, section 2; the two planes store 2 bits",
+)
+
+#: Every format of this module by name, in the order they stand in.
+ALL: Mapping[str, Format] = MappingProxyType(
+    {fmt.name: fmt for fmt in list(globals().values()) if isinstance(fmt, Format)}
+)
+
+
+def get(name: str) -> Format:
+    """Format ``name``.
+
+    Raises ValueError naming the formats if there is none of that name.
+    """
+    return choose(name, tuple(ALL))
+
+
+def accepted_by(test: Callable[[Format], bool], *, first: Format) -> tuple[str, ...]:
+    """Names of the formats that pass ``test``, the default ``first`` before the rest."""
+    return (first.name, *(fmt.name for fmt in ALL.values() if test(fmt) and fmt is not first))
+
+
+def choose(name: str, allowed: Sequence[str], group: int | None = None) -> Format:
+    """Format ``name`` with ``group`` columns to a scale; None keeps the format's own.
+
+    Raises ValueError if the name is not allowed or the group is less than 1, TypeError if it is no integer.
+    """
+    if name not in allowed:
+        raise ValueError(f"format must be one of {', '.join(allowed)}, not {name!r}")
+    return ALL[name] if group is None else replace(ALL[name], group=group)

@@ -1,0 +1,77 @@
+"""Round to nearest on each group's own min/max grid: the baseline every other method is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from algo.bitplane.build import from_digits
+from algo.bitplane.format import Digit, Format
+from algo.bitplane.scales import round_scale
+from algo.formats import catalog, grouping
+from algo.formats.quantized import Quantized, checked_weight
+
+SOURCE = (
+    "asymmetric min/max quantization: Nagel et al., arXiv:2106.08295, section 2.2; as the RTN rows of "
+    "Frantar et al., GPTQ, arXiv:2210.17323"
+)
+NEEDS_CALIBRATION = False
+
+
+def _has_zero_point(fmt: Format) -> bool:
+    """Codes 0 .. 2**planes - 1 less a stored zero point."""
+    places = tuple(1 << place for place in range(len(fmt.coefs)))
+    return fmt.zero and fmt.digit is Digit.UNIPOLAR and fmt.coefs == places
+
+
+FORMATS = catalog.accepted_by(_has_zero_point, first=catalog.INT4_G128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which integers, and how many columns share a scale and a zero point."""
+
+    format: str = FORMATS[0]
+    group: int | None = None  #: columns; None: the format's own
+
+    def __post_init__(self) -> None:
+        catalog.choose(self.format, FORMATS, self.group)
+
+
+def quantize(
+    weight: NDArray[np.float64], hessian: NDArray[np.float64] | None = None, config: Config | None = None
+) -> Quantized:
+    """Round ``weight`` to the nearest code of each (row, group)'s grid.
+
+    ``lo = min(0, min w)``, ``hi = max(0, max w)``, ``s = (hi - lo) / (2**b - 1)``, ``z = rne(-lo / s)``,
+    ``q = clip(rne(w / s) + z, 0, 2**b - 1)``; the matrix stands for ``s * (q - z)``.
+
+    Parameters: weight, float64 [rows, columns]; hessian, not used.
+    Raises: ValueError if the weight is not finite, not of two axes, or its scales do not fit their format.
+    Source: `SOURCE`; differs in: z and q are chosen with the scale as stored, not before its rounding; a
+    group of zeros has scale 0 (released code: the range -1 .. 1, which also decodes to 0); a scale too small
+    for its format becomes the smallest it holds.
+    """
+    weight = checked_weight(weight)
+    config = Config() if config is None else config
+    fmt = catalog.choose(config.format, FORMATS, config.group)
+    columns = weight.shape[1]
+    first = grouping.starts(columns, fmt.group)
+    low = np.minimum(np.minimum.reduceat(weight, first, axis=1), 0)
+    high = np.maximum(np.maximum.reduceat(weight, first, axis=1), 0)
+
+    scale = _stored((high - low) / fmt.high, fmt.scale)
+    zero = np.clip(grouping.codes_of(-low, scale), 0, fmt.high)
+    codes = grouping.codes_of(weight, grouping.spread(scale, columns, fmt.group))
+    codes = np.clip(codes + grouping.spread(zero, columns, fmt.group), 0, fmt.high)
+    return Quantized(matrix=from_digits(fmt, codes, scale, zero), published_bits=fmt.published_bits)
+
+
+def _stored(real: NDArray[np.float64], scale_format: str) -> NDArray[np.float64]:
+    """Scales as stored; none above 0 vanishes in its format: a wider step loses less than all codes."""
+    lost = (round_scale(real, scale_format) == 0) & (real > 0)
+    if np.any(lost):
+        real = np.where(lost, grouping.smallest_scale(scale_format), real)
+    return grouping.stored_scale(real, scale_format)

@@ -1,0 +1,47 @@
+"""One bit a weight: its sign, times the group's mean magnitude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from algo.bitplane.build import from_digits
+from algo.bitplane.format import Digit
+from algo.formats import catalog, grouping
+from algo.formats.quantized import Quantized, checked_weight
+
+SOURCE = "binary weight network: Rastegari et al., XNOR-Net, arXiv:1603.05279, section 3.1"
+NEEDS_CALIBRATION = False
+FORMATS = catalog.accepted_by(
+    lambda fmt: fmt.digit is Digit.BIPOLAR and fmt.coefs == (1,) and not fmt.zero, first=catalog.SIGN_G128
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which one-bit format, and how many columns share a scale."""
+
+    format: str = FORMATS[0]
+    group: int | None = None  #: columns; None: the format's own
+
+    def __post_init__(self) -> None:
+        catalog.choose(self.format, FORMATS, self.group)
+
+
+def quantize(
+    weight: NDArray[np.float64], hessian: NDArray[np.float64] | None = None, config: Config | None = None
+) -> Quantized:
+    """``a * sign(w)`` with ``a = mean |w|`` over each (row, group), the least-squares scale; sign(0) = +1.
+
+    Parameters: weight, float64 [rows, columns]; hessian, not used.
+    Raises: ValueError if the weight is not finite, not of two axes, or its scales do not fit their format.
+    Source: `SOURCE`; differs in: a scale per row and column group, where the paper has one per filter.
+    """
+    weight = checked_weight(weight)
+    config = Config() if config is None else config
+    fmt = catalog.choose(config.format, FORMATS, config.group)
+    scale = grouping.stored_scale(grouping.means(np.abs(weight), fmt.group), fmt.scale)
+    digits = np.where(weight < 0, -1, 1).astype(np.int64)
+    return Quantized(matrix=from_digits(fmt, digits, scale), published_bits=fmt.published_bits)

@@ -1,0 +1,54 @@
+"""Ternary weights by the absmean rule of BitNet b1.58, applied after training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from algo.bitplane.build import from_digits
+from algo.bitplane.format import Format
+from algo.formats import catalog, grouping
+from algo.formats.quantized import Quantized, checked_weight
+
+SOURCE = "BitNet b1.58: Ma et al., arXiv:2402.17764, section 2 (absmean)"
+NEEDS_CALIBRATION = False
+
+
+def _is_ternary(fmt: Format) -> bool:
+    """Digits -1, 0, +1, nothing else."""
+    return {int(v) for v in fmt.values()} == {-1, 0, 1} and not fmt.zero
+
+
+FORMATS = catalog.accepted_by(_is_ternary, first=catalog.TERNARY_G128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which ternary format, and how many columns share a scale."""
+
+    format: str = FORMATS[0]
+    group: int | None = None  #: columns; None: the format's own
+
+    def __post_init__(self) -> None:
+        catalog.choose(self.format, FORMATS, self.group)
+
+
+def quantize(
+    weight: NDArray[np.float64], hessian: NDArray[np.float64] | None = None, config: Config | None = None
+) -> Quantized:
+    """``gamma * clip(rne(w / gamma), -1, 1)`` with ``gamma = mean |w|`` over each (row, group).
+
+    Parameters: weight, float64 [rows, columns]; hessian, not used.
+    Raises: ValueError if the weight is not finite, not of two axes, or its scales do not fit their format.
+    Source: `SOURCE`; differs in: a gamma per row and column group (the paper: one per tensor), rounded to
+    its stored form before the codes are chosen; weights are rounded after training, not trained so; no
+    epsilon beside gamma, a group with gamma 0 is all zeros.
+    """
+    weight = checked_weight(weight)
+    config = Config() if config is None else config
+    fmt = catalog.choose(config.format, FORMATS, config.group)
+    gamma = grouping.stored_scale(grouping.means(np.abs(weight), fmt.group), fmt.scale)
+    codes = grouping.codes_of(weight, grouping.spread(gamma, weight.shape[1], fmt.group))
+    return Quantized(matrix=from_digits(fmt, np.clip(codes, -1, 1), gamma), published_bits=fmt.published_bits)
