@@ -20,20 +20,19 @@ EXACT = 2.0**53  #: float64 holds every integer below this
 LOW_BITS = 24  #: width of the low part of a split weight
 
 Int = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """A matrix as integers to multiply by, float64 [columns, rows] per stream; made once."""
+    """A matrix as integers to multiply by, int64 [columns, rows] per stream; made once."""
 
     matrix: PackedMatrix
-    weights: tuple[Floats, ...]
+    weights: tuple[Int, ...]
 
     @classmethod
     def of(cls, matrix: PackedMatrix) -> Prepared:
-        """Decode a matrix; 32-bit mantissas times digits of few planes stay far below 2**53."""
-        weights = tuple(integer_weights(matrix, name).T.astype(np.float64) for name in matrix.streams)
+        """Decode a matrix."""
+        weights = tuple(np.ascontiguousarray(integer_weights(matrix, name).T) for name in matrix.streams)
         return cls(matrix=matrix, weights=weights)
 
     def integer_sums(self, activations: Sequence[Activations]) -> Int:
@@ -45,11 +44,10 @@ class Prepared:
         pairs = zip(self.weights, activations, strict=True)
         return np.stack([_product(self._scaled(act), weights) for weights, act in pairs])
 
-    def _scaled(self, act: Activations) -> Floats:
-        values = act.values
-        if act.mantissa is not None:
-            values = values * act.mantissa[:, self.matrix.group_of]
-        return values.astype(np.float64)
+    def _scaled(self, act: Activations) -> Int:
+        if act.mantissa is None:
+            return act.values
+        return act.values * act.mantissa[:, self.matrix.group_of]
 
 
 def integer_sums(matrix: PackedMatrix, activations: Sequence[Activations]) -> Int:
@@ -57,18 +55,23 @@ def integer_sums(matrix: PackedMatrix, activations: Sequence[Activations]) -> In
     return Prepared.of(matrix).integer_sums(activations)
 
 
-def _product(values: Floats, weights: Floats) -> Int:
-    """``values @ weights``, exact."""
+def _product(values: Int, weights: Int) -> Int:
+    """``values @ weights``, exact; integers become floats only where they stay integers."""
     if _bound(values, weights) < EXACT:
-        return (values @ weights).astype(np.int64)
-    high = np.floor(np.ldexp(weights, -LOW_BITS))
-    low = weights - np.ldexp(high, LOW_BITS)
+        return _by_float(values, weights)
+    high = weights >> LOW_BITS
+    low = weights - (high << LOW_BITS)
     if max(_bound(values, high), _bound(values, low)) < EXACT:
-        return ((values @ high).astype(np.int64) << LOW_BITS) + (values @ low).astype(np.int64)
-    return np.asarray(values.astype(np.int64) @ weights.astype(np.int64))
+        return (_by_float(values, high) << LOW_BITS) + _by_float(values, low)
+    return np.asarray(values @ weights)
 
 
-def _bound(values: Floats, weights: Floats) -> float:
-    """No partial sum of the product, in any order, is larger in magnitude."""
-    largest = float(np.abs(values).max(initial=0.0))
-    return largest * float(np.abs(weights).sum(axis=0).max(initial=0.0))
+def _by_float(values: Int, weights: Int) -> Int:
+    return (values.astype(np.float64) @ weights.astype(np.float64)).astype(np.int64)
+
+
+def _bound(values: Int, weights: Int) -> float:
+    """No partial sum of the product, in any order, is larger in magnitude (to float64's own rounding)."""
+    largest = float(np.abs(values).max(initial=0))
+    total = np.abs(weights).sum(axis=0, dtype=np.float64)
+    return largest * float(total.max(initial=0.0)) * (1 + 2.0**-40)

@@ -17,6 +17,7 @@ from algo.bitplane.activations import Activations
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix, Term
 
+LIMIT = 2.0**63 * (1 - 2.0**-40)  #: int64, less what float64 may lose in the sum that is held against it
 TOKENS = 64  #: tokens multiplied at once; the product's temporary stays below the layer
 
 
@@ -24,13 +25,19 @@ def integer_sums(matrix: PackedMatrix, activations: Sequence[Activations]) -> ND
     """``S``, int64 [streams, tokens, rows].
 
     Parameters: activations, one per stream of the matrix, in its order.
+    Raises ValueError if they do not fit the matrix, or a sum could leave int64.
     """
+    if len(activations) != len(matrix.streams):
+        raise ValueError(f"activations must be {len(matrix.streams)} streams, not {len(activations)}")
     sums = []
     for stream, act in zip(matrix.streams, activations, strict=True):
         weights = _integer_weights(matrix, stream).T
         values = torch.from_numpy(act.values)
+        if values.shape[1] != matrix.columns:
+            raise ValueError(f"activations must have {matrix.columns} columns, not {values.shape[1]}")
         if act.mantissa is not None:
             values = values * _spread(torch.from_numpy(act.mantissa), matrix)
+        _refuse_overflow(values, weights)
         product = torch.empty((len(values), matrix.rows), dtype=torch.int64)
         for first in range(0, len(values), TOKENS):
             product[first : first + TOKENS] = values[first : first + TOKENS] @ weights
@@ -50,6 +57,14 @@ def outputs(
             product = product * torch.from_numpy(matrix.row).double()
         total = total + product * torch.from_numpy(act.scale).double()[:, None]
     return total.float().numpy()
+
+
+def _refuse_overflow(values: torch.Tensor, weights: torch.Tensor) -> None:
+    if not len(values):
+        return
+    reach = float(values.double().abs().amax() * weights.double().abs().sum(dim=0).amax())
+    if reach >= LIMIT:
+        raise ValueError(f"integer sums must stay below 2**63 for int64, not reach {reach:.3g}")
 
 
 def _integer_weights(matrix: PackedMatrix, stream: str | None) -> torch.Tensor:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from algo.bitplane import words
 from algo.bitplane.activations import Activations
+from algo.bitplane.decode import check_fit
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix, Term
 from hw.beats import FIRST, LAST, NEG, SHIFT, W_BIPOLAR, X_BIPOLAR, Beats
@@ -62,8 +63,10 @@ def work(
 ) -> Work:
     """Beats of the outputs ``tokens`` x ``rows`` (indices) on a PE.
 
-    Raises ValueError if a coefficient is no signed power of two, or an item may not fit the accumulator.
+    Raises ValueError if the activations do not fit the matrix, a coefficient is no signed power of two, or an
+    item may not fit the accumulator.
     """
+    check_fit(matrix, activations)
     slots = list(_slots(matrix))
     parts, flags, streams, multipliers = [], [], [], []
     for slot in slots:

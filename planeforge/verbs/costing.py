@@ -61,9 +61,8 @@ def _run(out: Path, layer: str, activations: Path | None, tokens: int, act_bits:
     from planeforge.packed import chosen, read
 
     matrix = next(iter(chosen(read(out)[0], layer).values()))
-    if activations is None:
-        x = np.random.default_rng(0).normal(size=(tokens, matrix.columns))
-    else:
+    x: Any = np.random.default_rng(0).normal(size=(tokens, matrix.columns))
+    if activations is not None:
         x = read_activations(activations, matrix.columns, "activations")[:tokens]
     return simulating.simulate(matrix, x, act_bits=act_bits, array=spec)
 

@@ -1,5 +1,6 @@
 """Activity against a walk of the array, PE by PE and beat by beat."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -62,6 +63,20 @@ def test_buffer_and_memory_bits_by_hand():
     inputs = 7 * (70 * 8 + 32)
     assert counted.dram_bits == 8 * sum(stored_bytes(matrix).values()) + inputs + 70 * 32
     assert counted.cycles == array.cycles(schedule.shape(matrix, 8, 7))
+
+
+def test_masks_are_read_with_every_plane_and_streams_come_in_each():
+    matrix, acts = layer()
+    masked = replace(matrix.terms[0], mask="plane0", col="f")
+    factors = {"f": np.ones(70, np.float32)}
+    both = replace(matrix, terms=(matrix.terms[0], masked), factors=factors)
+    array = ArraySpec(pe=BitSerial(lanes=16), rows=4, columns=4)
+    counted = activity(both, acts * 2, array)
+    one = 5 * 16 * 8
+    plain, more = one * 2 + 3 * 18, one * (2 * 2 + 1) + 3 * 18
+    assert counted.weight_buffer_bits == (plain + more) * 10 * 2
+    stored = 8 * sum(stored_bytes(both).values())
+    assert counted.dram_bits == stored + 2 * 7 * (70 * 8 + 32) + 70 * 32
 
 
 def test_what_does_not_fit_its_buffer_is_fetched_again():

@@ -89,11 +89,45 @@ def test_worst_case_sums_are_exact_and_beyond_float64_they_still_are(bits):
     exact = -(2**15) * 255 * ((1 << (bits - 1)) - 1) * 256
     for name, engine in ENGINES.items():
         assert engine(matrix, [act]).tolist() == [[[exact]]], name
-    whole = _bound(act.values.astype(np.float64), Prepared.of(matrix).weights[0])
+    whole = _bound(act.values, Prepared.of(matrix).weights[0])
     assert (whole >= EXACT) == (bits == 32)  # the split path is what ran
 
 
-def test_sums_past_int64_are_refused_by_every_packed_engine():
+def wide(scale_bits: int, zero_bits: int) -> PackedMatrix:
+    """Odd mantissas and zero points whose products are integers no float64 holds."""
+    scale = Ints(np.array([[(1 << (scale_bits - 1)) - 1]]), scale_bits, True)
+    zero = Ints(np.array([[(1 << zero_bits) - 1]]), zero_bits, False)
+    return PackedMatrix(
+        rows=1,
+        columns=3,
+        group=3,
+        terms=(Term(planes=("p",), coefs=(1,), digit=Digit.UNIPOLAR, scale="s", zero="z"),),
+        planes={"p": Plane(np.zeros((1, 1), np.uint64))},
+        ints={
+            "s": Ints(np.array([[scale]]), scale_bits, True),
+            "z": Ints(np.array([[zero]]), zero_bits, False),
+        },
+        exponent=Ints(np.array([[0]]), 16, True),
+    )
+
+
+@pytest.mark.parametrize(("scale_bits", "zero_bits"), [(24, 30), (30, 24), (30, 30), (16, 32)])
+def test_integer_weights_beyond_float64_are_multiplied_exactly(scale_bits, zero_bits):
+    act = Activations(values=np.array([[1, -1, 1]]), bits=2, scale=np.ones(1, np.float32))
+    exact = -((1 << (scale_bits - 1)) - 1) * ((1 << zero_bits) - 1)
+    for name, engine in ENGINES.items():
+        assert engine(wide(scale_bits, zero_bits), [act]).tolist() == [[[exact]]], name
+
+
+def test_activation_mantissas_beyond_float64_are_multiplied_exactly():
+    matrix = from_digits(SIGN, np.array([[1]]), np.array([[1.0]]), scale_bits=2)
+    mantissa = np.array([[(1 << 40) + 1]])
+    act = Activations(values=np.array([[32767]]), bits=16, scale=np.ones(1, np.float32), mantissa=mantissa)
+    for name, engine in ENGINES.items():
+        assert engine(matrix, [act]).tolist() == [[[32767 * ((1 << 40) + 1)]]], name
+
+
+def test_sums_past_int64_are_refused_by_every_engine():
     matrix = extreme(256, 32)
     act = Activations(
         values=np.full((1, 256), -(2**15)),
@@ -101,7 +135,7 @@ def test_sums_past_int64_are_refused_by_every_packed_engine():
         scale=np.ones(1, np.float32),
         mantissa=np.full((1, 4), 2**12),
     )
-    for name in ("numba", "integer"):
+    for name in ENGINES:
         with pytest.raises(ValueError, match=r"^integer sums must stay below 2\*\*63 for int64, not reach "):
             ENGINES[name](matrix, [act])
 
@@ -109,6 +143,12 @@ def test_sums_past_int64_are_refused_by_every_packed_engine():
 def test_activations_of_another_width_are_refused():
     matrix = from_digits(SIGN, np.ones((2, 70), np.int64), np.ones((2, 1)))
     message = "activations must have 70 columns and one token count in all streams, not shape [1, 69]"
+    one = quantize_activations(np.ones((1, 69)))
     for name in ("numba", "integer"):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-            ENGINES[name](matrix, [quantize_activations(np.ones((1, 69)))])
+            ENGINES[name](matrix, [one])
+    with pytest.raises(ValueError, match=r"^activations must have 70 columns, not 69$"):
+        judge.integer_sums(matrix, [one])
+    for engine in ENGINES.values():
+        with pytest.raises(ValueError, match=r"^activations must be 1 streams, not 2$"):
+            engine(matrix, [one, one])

@@ -1,6 +1,7 @@
 """Packed layers inside torch models."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,6 +28,17 @@ def test_integer_engines_give_the_definitions_float_bits_plus_the_bias(engine):
     acts = [quantize_activations(x.reshape(-1, 70).numpy(), 6)]
     expected = decode.outputs(matrix, acts, decode.integer_sums(matrix, acts)).reshape(2, 3, 10)
     np.testing.assert_array_equal(got, expected + bias.numpy())
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "float"])
+def test_a_column_factor_scales_the_activations_before_they_are_quantized(engine):
+    matrix, _ = layer()
+    factor = np.linspace(0.5, 4, 70, dtype=np.float32)
+    scaled = replace(matrix, terms=(replace(matrix.terms[0], col="f"),), factors={"f": factor})
+    x = torch.randn(3, 70, generator=torch.Generator().manual_seed(1))
+    acts = [quantize_activations(x.numpy() * factor, 8)]
+    expected = decode.outputs(scaled, acts, decode.integer_sums(scaled, acts))
+    np.testing.assert_array_equal(PackedLinear(scaled, engine)(x).numpy(), expected)
 
 
 def test_the_float_engine_multiplies_by_the_dequantized_matrix():

@@ -1,6 +1,7 @@
 """Beats of a tile: a PE's definition on them gives the judge's sums, in the clocks the contract counts."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,22 @@ def test_an_item_that_may_not_fit_the_accumulator_is_refused_with_the_width_it_n
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         schedule.work(matrix, [act], BitSerial(acc_width=17), at, at)
     assert len(schedule.work(matrix, [act], BitSerial(acc_width=18), at, at).beats) == 4 * 8
+
+
+def test_a_group_wider_than_the_matrix_needs_only_the_width_of_its_columns():
+    matrix = replace(matrix_of((1,), np.ones((1, 3), np.int64)), group=64)
+    act = quantize_activations(np.ones((1, 3)))
+    at = np.array([0])
+    assert schedule.work(matrix, [act], BitSerial(lanes=2, acc_width=10), at, at).rows == 1
+    with pytest.raises(ValueError, match=r"^acc_width must be at least 10 for 3 columns "):
+        schedule.work(matrix, [act], BitSerial(lanes=2, acc_width=9), at, at)
+
+
+def test_activations_of_another_width_are_refused_even_in_as_many_words():
+    matrix = matrix_of((1,), np.ones((1, 70), np.int64))
+    at = np.array([0])
+    with pytest.raises(ValueError, match=r"^activations must have 70 columns "):
+        schedule.work(matrix, [quantize_activations(np.ones((1, 69)))], BitSerial(), at, at)
 
 
 def test_coefficients_a_shifter_cannot_make_are_refused():
