@@ -57,7 +57,8 @@ def measure(
         work = Path(name)
         (work / "gates.v").write_text(bench(design, stimulus, cycles, path_s), encoding="utf-8")
         _simulate(work)
-        toggles = _toggles(work / "gates.vcd", WARM_UP * period(path_s))
+        # The counted clocks are those that bring vectors WARM_UP to the last.
+        toggles = _toggles(work / "gates.vcd", (WARM_UP - 1) * period(path_s))
     return _priced(design, {net: n / (cycles - WARM_UP) for net, n in toggles.items()}, path_s)
 
 

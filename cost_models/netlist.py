@@ -20,6 +20,8 @@ STEP_S = 1e-13
 
 @dataclass(frozen=True)
 class Gate:
+    """An instance of a cell."""
+
     name: str
     cell: Cell
     nets: Mapping[str, int | str]  #: pin to net number, or to the constant '0' or '1'
@@ -121,6 +123,11 @@ def _expression(function: str, names: Mapping[str, str]) -> str:
 
 
 def bench(design: Netlist, stimulus: Mapping[str, Sequence[int]], cycles: int, path_s: float) -> str:
+    """Verilog that runs the design on ``stimulus`` and dumps every net as ``n<number>``.
+
+    Inputs take their next value 0.1 ps after the rising edge of ``clk``, the first value before any edge.
+    Raises ValueError where an asynchronous set or clear is driven.
+    """
     nets = {bit for gate in design.gates for bit in gate.nets.values() if isinstance(bit, int)}
     nets |= {bit for _, bits in design.ports.values() for bit in bits if isinstance(bit, int)}
     inputs = [name for name, (direction, _) in design.ports.items() if direction == "input" and name != "clk"]
@@ -148,9 +155,9 @@ def bench(design: Netlist, stimulus: Mapping[str, Sequence[int]], cycles: int, p
         f"    {clk} = 0;",
         '    $dumpfile("gates.vcd");',
         "    $dumpvars(1, bench);",
-        f"    for (cycle = 1; cycle <= {cycles}; cycle = cycle + 1) begin",
+        f"    for (cycle = 1; cycle < {cycles}; cycle = cycle + 1) begin",
         f"      #{half} {clk} = 1;",
-        f"      #1 if (cycle < {cycles}) now = vectors[cycle];",
+        "      #1 now = vectors[cycle];",
         f"      #{half - 1} {clk} = 0;",
         "    end",
         "    $finish;",

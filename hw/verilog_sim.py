@@ -26,7 +26,7 @@ from hw.stimulus import Stimulus
 
 SIMULATORS = ("icarus", "verilator")
 
-#: Clocks a second that even the slowest simulator reaches on a busy machine: only to tell a hang. An estimate.
+#: Clocks a second that even the slowest simulator reaches on a busy machine (an estimate): to tell a hang.
 SLOWEST = 100
 
 #: Variables that would reach into a build or a run from outside: compiler flags, a pytest around us, waves.
@@ -148,7 +148,7 @@ def as_json(stimulus: Stimulus) -> str:
 
 
 def private_environment(tools: Path) -> dict[str, str]:
-    """This process' environment without what is not meant for a simulator; ``tools`` come first on the path."""
+    """This process' environment without what would mislead a simulator, and ``tools`` first on the path."""
     environment = {
         name: value
         for name, value in os.environ.items()

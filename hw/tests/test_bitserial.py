@@ -211,7 +211,8 @@ def cells(design: dict) -> Counter[str]:
 
 
 OTHERS = tuple(
-    BitSerial(lanes=lanes, acc_width=17, levels=levels) for lanes, levels in ((2, 0), (7, 1), (31, 3), (130, 4))
+    BitSerial(lanes=lanes, acc_width=17, levels=levels)
+    for lanes, levels in ((2, 0), (7, 1), (31, 3), (130, 4))
 )
 
 

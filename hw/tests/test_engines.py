@@ -112,9 +112,7 @@ def test_cxxrtl_shows_a_fault_behind_a_stall(fault):
 def test_an_item_too_many_is_reported():
     spec = Faulty(lanes=5, acc_width=9, fault="hands an item over twice")
     beats = Beats.from_list([Beat(w=1, x=1, mask=1, first=True, last=True)], 5)
-    with pytest.raises(
-        RuntimeError, match=r"^the PE must hand over 1 items for these beats, not 2$"
-    ):
+    with pytest.raises(RuntimeError, match=r"^the PE must hand over 1 items for these beats, not 2$"):
         cxxrtl.run(spec, beats)
 
 

@@ -104,8 +104,8 @@ def wide(scale_bits: int, zero_bits: int) -> PackedMatrix:
         terms=(Term(planes=("p",), coefs=(1,), digit=Digit.UNIPOLAR, scale="s", zero="z"),),
         planes={"p": Plane(np.zeros((1, 1), np.uint64))},
         ints={
-            "s": Ints(np.array([[scale]]), scale_bits, True),
-            "z": Ints(np.array([[zero]]), zero_bits, False),
+            "s": scale,
+            "z": zero,
         },
         exponent=Ints(np.array([[0]]), 16, True),
     )
