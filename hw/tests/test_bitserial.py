@@ -162,8 +162,8 @@ def test_reset_empties_the_pipeline_and_the_accumulator():
         ctx.set(pe.o.ready, 1)
         for clock in range(40):
             ctx.set(reset, clock == 12)
-            ctx.set(pe.i.valid, clock < 12 or clock == 20)
-            ctx.set(pe.i.payload, beat | {"last": int(clock in {11, 20})})
+            ctx.set(pe.i.valid, clock <= 12 or clock == 20)
+            ctx.set(pe.i.payload, beat | {"last": int(clock in {11, 12, 20})})
             _, _, valid, item = await ctx.tick().sample(pe.o.valid, pe.o.payload)
             if valid:
                 items.append(item)

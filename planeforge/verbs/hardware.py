@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from planeforge.hardware import DEFAULT_PE
 from planeforge.output import show, table
 
+if TYPE_CHECKING:
+    from hw.spec import ArraySpec, PeSpec
+
 
 def verilog(
     pe: str = typer.Option(DEFAULT_PE, help="PE, as NAME or NAME:key=value,..."),
+    array: str = typer.Option("", help="A whole array of it, ROWSxCOLUMNS."),
     output: Path = typer.Option(..., "-o", "--output", help="Folder to write; it appears whole."),
     vectors: int = typer.Option(1000, help="Beats in the self-checking testbench."),
     seed: int = typer.Option(0, help="Of the testbench's random beats."),
@@ -23,21 +27,31 @@ def verilog(
 
     Example: planeforge verilog --pe bitserial:lanes=128 -o rtl
     """
-    from hw import verilog as export
-    from hw.beats import Beats
     from planeforge import hardware
 
-    spec = hardware.pe(pe)
     if vectors < 1:
         raise ValueError(f"vectors must be at least 1, not {vectors!r}")
-    export.export(spec, output, Beats.random(spec.lanes, vectors, seed))
+    spec = hardware.array(array, pe) if array else hardware.pe(pe)
+    _export(spec, output, vectors, seed)
     files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
-    result = {"pe": pe, "parameters": asdict(spec), "directory": str(output), "files": files}
+    result = {"pe": pe, "array": array, "parameters": asdict(spec), "directory": str(output), "files": files}
     show(result, as_json, lambda: print(f"{output}: {', '.join(files)}"))
 
 
+def _export(spec: PeSpec | ArraySpec, output: Path, vectors: int, seed: int) -> None:
+    from hw import array_verilog
+    from hw import verilog as pe_verilog
+    from hw.beats import Beats
+    from hw.spec import ArraySpec
+
+    if isinstance(spec, ArraySpec):
+        array_verilog.export(spec, output, vectors, seed)
+    else:
+        pe_verilog.export(spec, output, Beats.random(spec.lanes, vectors, seed))
+
+
 def synth(
-    directory: Path = typer.Argument(..., help="Folder `planeforge verilog` wrote, holding pe.v."),
+    directory: Path = typer.Argument(..., help="Folder `planeforge verilog` wrote."),
     target: str = typer.Option(..., help="ice40, ecp5, xilinx or liberty."),
     liberty: Path | None = typer.Option(None, help="Cell library, .lib or .lib.gz, for target liberty."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -48,10 +62,13 @@ def synth(
     """
     from hw import synth as flow
 
-    source = directory / "pe.v"
-    if not source.is_file():
-        raise ValueError(f"directory must hold pe.v (planeforge verilog -o DIR), not {str(directory)!r}")
-    result = asdict(flow.synthesize(source.read_text(), "pe", target, liberty))
+    found = [top for top in ("pe", "array") if (directory / f"{top}.v").is_file()]
+    if not found:
+        raise ValueError(
+            f"directory must hold pe.v or array.v (planeforge verilog -o DIR), not {str(directory)!r}"
+        )
+    text = (directory / f"{found[0]}.v").read_text()
+    result = asdict(flow.synthesize(text, found[0], target, liberty))
     result.pop("netlist", None)
     rows: list[dict[str, Any]] = [
         {"figure": key, "value": value}

@@ -1,0 +1,45 @@
+"""The array's folder proves itself under Icarus, and fails when a vector is spoilt."""
+
+import json
+import subprocess
+
+import pytest
+
+from hw import array_verilog
+from hw.pe.bitserial import BitSerial
+from hw.spec import ArraySpec
+
+SPEC = ArraySpec(pe=BitSerial(lanes=9, acc_width=14, levels=1), rows=2, columns=3, clock_hz=50e6)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("array") / "rtl"
+    array_verilog.export(SPEC, folder, 120, 0)
+    return folder
+
+
+def bench(folder):
+    return subprocess.run(["sh", "build.sh", "test"], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_testbench_passes_at_full_rate_and_with_stalls(exported):
+    done = bench(exported)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pass 0: " in done.stdout
+    assert "pass 1: " in done.stdout
+    manifest = json.loads((exported / "planeforge.json").read_text())
+    assert manifest["array"] == "ArraySpec"
+    assert "array.v" in manifest["files"]
+
+
+def test_a_spoilt_vector_fails(exported):
+    path = exported / "items.hex"
+    sound = path.read_text()
+    lines = sound.splitlines()
+    lines[4] = f"{int(lines[4], 16) ^ 1 << 14 * 5:0{len(lines[4])}x}"  # lowest bit of the last PE's item
+    path.write_text("\n".join(lines) + "\n")
+    try:
+        assert bench(exported).returncode != 0
+    finally:
+        path.write_text(sound)
