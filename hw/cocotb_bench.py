@@ -17,7 +17,7 @@ from cocotb.triggers import RisingEdge
 
 @cocotb.test()
 async def drive(dut: Any) -> None:
-    """Clock 0 is the first whose edge sees no reset. Right after an edge, values are still those before it."""
+    """Clock 0 is the first whose edge sees no reset. Just after an edge, values are still those before it."""
     stimulus = json.loads(Path(os.environ["PLANEFORGE_STIMULUS"]).read_text())
     observed: dict[str, Any] = {"items": [], "cycles": 0}
     Clock(dut.clk, 10, unit="ns").start()

