@@ -136,7 +136,7 @@ def measured(
     path: Path,
     dont_use: Sequence[str],
     wire_f: float,
-    stimuli: Sequence[Stimulus] = STIMULI,
+    stimuli: Sequence[Stimulus],
 ) -> list[tuple[Activity, GateEnergy]]:
     """Activity and energy of one PE under each stimulus."""
     text = rtlil.convert(spec.create(), name="pe", emit_src=False)
@@ -254,9 +254,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
     runs, names = [], []
     for spec in DESIGNS:
         print(f"  {name_of(spec)}", file=sys.stderr)
-        for stimulus, (done, run) in zip(
-            STIMULI, measured(spec, library, asked.liberty, asked.dont_use, wire_f), strict=True
-        ):
+        done_by_stimulus = measured(spec, library, asked.liberty, asked.dont_use, wire_f, STIMULI)
+        for stimulus, (done, run) in zip(STIMULI, done_by_stimulus, strict=True):
             runs.append((spec, done, run))
             names.append(f"{name_of(spec)}, {stimulus.name}")
     found = fit(runs)

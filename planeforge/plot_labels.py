@@ -31,7 +31,6 @@ def place(
     Parameters: points, (x, y, name); lines, upright or level ones the names should stay off as well.
     Where no place is free, the one that covers least is taken.
     """
-    from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox
 
     figure = axes.get_figure(root=True)
@@ -40,7 +39,7 @@ def place(
     figure.draw_without_rendering()
     pixel = figure.dpi / 72
     frame = axes.get_window_extent()
-    spots = [axes.transData.transform((x, y)) for x, y, _ in points]
+    spots: list[Point] = [tuple(axes.transData.transform((x, y))) for x, y, _ in points]
     half = MARKER * pixel
     taken = [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in spots]
     for start, end in lines:
@@ -65,8 +64,9 @@ def place(
             fontsize=SIZE,
             ha=_side(dx),
             va="center",
+            parse_math=False,
             zorder=5,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.4},
             arrowprops={"arrowstyle": "-", "color": "#8A8F98", "lw": 0.7, "shrinkB": 4} if far else None,
         )
 
@@ -77,7 +77,7 @@ def _side(dx: float) -> str:
 
 def _extent(axes: Axes, text: str) -> tuple[float, float]:
     """Width and height of a name [pixels]."""
-    probe = axes.annotate(text, (0, 0), xycoords="axes fraction", fontsize=SIZE)
+    probe = axes.annotate(text, (0, 0), xycoords="axes fraction", fontsize=SIZE, parse_math=False)
     box = probe.get_window_extent()
     probe.remove()
     return box.width, box.height

@@ -25,6 +25,7 @@ BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#8A8F98", "#20242B"
 ROLE_COLOURS = (BLUE, "#56B4E9", ORANGE, "#E69F00", "#009E73", "#F0E442", "#CC79A7", GREY, INK)
 OWN_COLOUR = "#C9CED6"  #: of what is stored in no role of the contract (whole fp16 weights)
 WIDE = 8.0  #: largest over smallest from which an axis is logarithmic
+SHORT = 300.0  #: and below which its tick labels are plain numbers, three a decade
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -132,7 +133,7 @@ def where_bits_go(results: Sequence[Result]) -> str:
             axes.annotate(
                 f"{end:.2f}", (max(end, claim), place), (7, 0), textcoords="offset points", va="center"
             )
-        axes.set_yticks(list(places), [r.label for r in bars])
+        axes.set_yticks(list(places), [r.label for r in bars], parse_math=False)
         axes.set_xlim(0, 1.08 * max([*ends, *claims]))
         axes.set_xlabel("bits per weight, everything stored")
         axes.grid(visible=False, axis="y")
@@ -154,7 +155,7 @@ def _roles(results: Sequence[Result]) -> list[str]:
 
 def _span(axes: Axes, which: str, values: Sequence[float], base: int = 10) -> None:
     """A logarithmic axis where the data span far, and room at both ends."""
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     if not values:
         return
@@ -162,8 +163,10 @@ def _span(axes: Axes, which: str, values: Sequence[float], base: int = 10) -> No
     axis, limits = (axes.xaxis, axes.set_xlim) if which == "x" else (axes.yaxis, axes.set_ylim)
     if low > 0 and high / low >= WIDE:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=base)
-        if base == 2:
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        if base == 2 or high / low < SHORT:
+            axis.set_major_locator(LogLocator(base=base, subs=(1.0,) if base == 2 else (1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_minor_formatter(NullFormatter())
         room = (high / low) ** 0.09
         limits(low / room, high * room)
     else:
@@ -188,7 +191,8 @@ def _figure(name: str, height: float = 4.6) -> Iterator[tuple[Figure, Axes]]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+    style: Any = {**_STYLE, "svg.hashsalt": name}
+    with mpl.rc_context(style):
         figure = Figure(figsize=(8.2, height), layout="constrained")
         yield figure, figure.subplots()
 

@@ -64,14 +64,14 @@ def between(low: float, high: float) -> str:
 def main_columns(study: Study, reference: Result | None) -> list[Column]:
     """Columns of the main table after the format's name, in order."""
     table = study.table
-    alone = "Weights alone"
     exact = f"Exact integers, {table.act_bits}-bit activations"
     return [
+        # Perplexity and bits of the weights alone are in the CSV: no room here for what says the same.
         *_accuracy(
-            alone,
+            "Weights alone",
             lambda r: r.row.weights_only,
             "with the weights as stored and float32 activations. The table is sorted by it",
-        ),
+        )[:1],
         *_accuracy(
             exact,
             lambda r: r.row.hardware,
@@ -180,8 +180,8 @@ def _hardware(study: Study, reference: Result | None) -> list[Column]:
             group=group,
             heading="Port busy",
             unit="cycles/token",
-            meaning=f"Clocks the {array.dram_bits_per_cycle}-bit port to external memory is busy. Where more "
-            "than the cycles, memory sets the pace.",
+            meaning=f"Clocks the {array.dram_bits_per_cycle}-bit port to external memory is busy. Memory, "
+            "not the PEs, sets the pace where these are more than the cycles.",
             cell=lambda r: figure(r.memory_cycles_per_token),
         ),
         Column(
@@ -250,20 +250,26 @@ def findings(results: Sequence[Result], act_bits: int) -> list[str]:
             f"The widest gap between claim and file is {widest.label}'s: {widest.row.published_bits:.2f} "
             f"bits per weight as published, {widest.row.stored_bits:.2f} stored, {share:.2f} times as many."
         )
-        best = frontier([(r.kl, r.energy.total) for r in results])
-        names = ", ".join(results[i].label for i in best)
-        beaten = [r.label for i, r in enumerate(results) if i not in best]
-        text = f"In divergence and energy together, nothing beats {names}"
-        found.append(
-            text + (f"; {', '.join(beaten)} lose to at least one of them in both." if beaten else ".")
-        )
+        found += _dominated(results)
     for r in results:
         if r.label == REFERENCE and r.row.hardware is not None:
             found.append(
                 f"Rounding activations to {act_bits} bits alone, with fp16 weights, costs a KL of "
-                f"{figure(r.kl)} nats/token: what weights add below that does not show."
+                f"{figure(r.kl)} nats/token: it hides what weights lose below that."
             )
     return found
+
+
+def _dominated(results: Sequence[Result]) -> list[str]:
+    """Who is worse than somebody else in divergence and energy at once, by the estimates' middles."""
+    best = [results[i] for i in frontier([(r.kl, r.energy.total) for r in results])]
+    found = []
+    for r in results:
+        by = [b.label for b in best if b is not r and b.kl <= r.kl and b.energy.total <= r.energy.total]
+        if by:
+            names = ", ".join(by[:-1]) + (" and " if by[1:] else "") + by[-1]
+            found.append(f"{r.label} is beaten in divergence and estimated energy at once by {names}.")
+    return found or ["No format is beaten by another in divergence and estimated energy at once."]
 
 
 def parts(

@@ -10,7 +10,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from planeforge import __version__, report, study_config, study_rows
 from planeforge.output import Failure, plain
-from planeforge.study_config import REFERENCE, Study
+from planeforge.study_config import REFERENCE
+from planeforge.study_load import Setting, load
 from planeforge.study_rows import Row
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from algo.checkpoint import Checkpoint
-    from algo.evaluation import Tokens
-    from planeforge.reference import Rounded
     from planeforge.study_measure import Bench
 
 Moved = Callable[[float, str], None]
@@ -36,21 +34,6 @@ ROWS = "rows"
 SCHEMA = "planeforge.run/1"
 #: What the numbers of a row depend on besides this program.
 LIBRARIES = ("numpy", "torch", "transformers", "numba")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """A study's model and texts, loaded."""
-
-    study: Study
-    rounded: Rounded
-    text: Tokens  #: the scored part of the held-out text
-    calibration: NDArray[np.int64]  #: [sequences, context]
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """The model, its weights fp16 values."""
-        return self.rounded.checkpoint
 
 
 def compare(
@@ -82,58 +65,6 @@ def compare(
     return described | written
 
 
-def load(study: Study) -> Setting:
-    """The model in fp16 and the texts in its tokens.
-
-    Raises ValueError if the model cannot be loaded, a text is too short, or the batch is beyond the context.
-    """
-    from algo import checkpoint, evaluation
-    from planeforge import reference, texts
-
-    loaded = checkpoint.load(study.model)
-    if study.table.tokens > loaded.context:
-        raise ValueError(
-            f"tokens must be at most {loaded.context}, what the model was trained to see, "
-            f"not {study.table.tokens!r}"
-        )
-    checkpoint.linear_layers(loaded.model)
-    text = first_windows(loaded, texts.read(study.text, "text"), study.table.windows)
-    if len(text.ids) < study.table.tokens:
-        raise ValueError(f"text must hold at least {study.table.tokens} tokens, not {len(text.ids)}")
-    ids = evaluation.tokens(loaded, texts.read(study.calibration, "calibration")).ids
-    length = loaded.context
-    sequences = ids[: len(ids) // length * length].reshape(-1, length)[: study.table.calibration_windows]
-    if not len(sequences):
-        raise ValueError(f"calibration must hold at least {length} tokens, not {len(ids)}")
-    return Setting(study=study, rounded=reference.rounded(loaded), text=text, calibration=sequences)
-
-
-def first_windows(checkpoint: Checkpoint, text: str, windows: int | None) -> Tokens:
-    """The first ``windows`` scoring windows of a text; None: all of it.
-
-    Raises ValueError if the tokenizer does not say where its tokens end in the text.
-    """
-    from algo import evaluation
-
-    whole = evaluation.tokens(checkpoint, text)
-    spans = evaluation.windows(whole, checkpoint.context)
-    if windows is None or windows >= len(spans):
-        return whole
-    if not checkpoint.tokenizer.is_fast:
-        raise ValueError("windows must be left out for a tokenizer without character offsets")
-    end = spans[windows - 1].end
-    coded = checkpoint.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    characters = coded["offset_mapping"][end - 1][1]
-    ids = whole.ids[:end]
-    unknown = checkpoint.tokenizer.unk_token_id
-    return replace(
-        whole,
-        ids=ids,
-        characters=characters - (len(text) - whole.characters),
-        unknown=0 if unknown is None else int((ids == unknown).sum()),
-    )
-
-
 def measure(setting: Setting, folder: Path, progress: Moved) -> list[Row]:
     """All rows, the reference first; finished ones are read from ``folder``, new ones written there."""
     from planeforge import study_measure
@@ -151,7 +82,7 @@ def measure(setting: Setting, folder: Path, progress: Moved) -> list[Row]:
         row = found[blank.key]
         if row is None and bench is not None:
             moved = _part(progress, blank.label, 0.05 + 0.95 * index / len(jobs), 0.95 / len(jobs))
-            row = _isolated(blank, lambda run=run, moved=moved, key=blank.key: run(bench, key, moved))
+            row = _isolated(blank, partial(run, bench, blank.key, moved))
             study_rows.write(folder, row)
         if row is not None:
             rows.append(row)
@@ -280,12 +211,15 @@ def _text(path: Path) -> dict[str, Any]:
 def _claim(folder: Path) -> Path:
     """The output folder, if it is new, empty, or holds an earlier run of a study.
 
-    Raises ValueError if it is somebody else's.
+    Raises ValueError if it, or the folder of Verilog in it, is somebody else's.
     """
+    from hw import verilog
+
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output must be a folder, not the file {str(folder)!r}")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / ROWS).is_dir():
         raise ValueError(f"output must be new, empty or hold an earlier study, not {str(folder)!r}")
+    verilog.refuse_foreign(folder / report.VERILOG)
     return folder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -153,7 +153,7 @@ def _array(table: StudyTable) -> ArraySpec:
     from planeforge import hardware
 
     given = ",".join(f"{key}={value}" for key, value in table.pe.parameters.items())
-    return ArraySpec(pe=hardware.pe(f"{table.pe.name}:{given}"), **table.array.model_dump())
+    return ArraySpec(pe=hardware.pe(f"{table.pe.name}:{given}"), **cast(BaseModel, table.array).model_dump())
 
 
 def _entries(formats: list[FormatTable]) -> tuple[Entry, ...]:

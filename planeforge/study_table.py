@@ -151,14 +151,16 @@ def table(results: Sequence[Result], reference: Result | None, failed: Sequence[
     import pandas as pd
 
     lines = [figures(r, reference) for r in results]
+    # Roles and energy parts a format has none of are 0 of them, not unknown.
+    parts = [c for line in lines for c in line if c.endswith("_bits_per_weight") or c.startswith("energy_")]
+    zeros = dict.fromkeys(parts, 0.0)
+    lines = [zeros | line for line in lines]
     lines += [{"format": row.label, "method": row.method, "error": row.error} for row in failed]
     frame = pd.DataFrame(lines)
-    # Roles and energy parts a format has none of are 0 of them, not unknown.
-    sound = frame["error"].eq("") if len(frame) else frame.get("error")
-    parts = [c for c in frame if c.endswith("bits_per_weight") or c.startswith("energy_")]
-    frame.loc[sound, parts] = frame.loc[sound, parts].fillna(0.0)
-    last = ["seconds", "note", "error"]
-    return frame[[*(c for c in frame if c not in last), *(c for c in last if c in frame)]]
+    order = [*(figures(results[0], reference) if results else ()), *parts]
+    last = [c for c in ("seconds", "note", "error") if c in frame]
+    columns = [c for c in dict.fromkeys([*order, *(str(c) for c in frame)]) if c not in last]
+    return frame[[*columns, *last]]
 
 
 def layer_table(results: Sequence[Result], tech: str, dram: str) -> pd.DataFrame:
