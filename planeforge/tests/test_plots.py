@@ -40,7 +40,10 @@ def test_a_plot_has_the_same_bytes_every_time(sampled, drawn, draw):
 
 def test_plots_on_one_page_share_no_id_that_means_two_things(drawn):
     found = [
-        {element.get("id"): ElementTree.tostring(element) for element in ElementTree.fromstring(svg).iter()}
+        {
+            element.get("id"): ElementTree.tostring(element).strip()
+            for element in ElementTree.fromstring(svg).iter()
+        }
         for svg in drawn.values()
     ]
     referred = [set(re.findall(r"[(\"']#([^)\"']+)", svg)) for svg in drawn.values()]

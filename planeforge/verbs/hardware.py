@@ -68,7 +68,8 @@ def synth(
             f"directory must hold pe.v or array.v (planeforge verilog -o DIR), not {str(directory)!r}"
         )
     text = (directory / f"{found[0]}.v").read_text()
-    result = asdict(flow.synthesize(text, found[0], target, liberty))
+    # Only ECP5 has a placer on the package index that needs no pins.
+    result = asdict(flow.synthesize(text, found[0], target, liberty, place=target == "ecp5"))
     result.pop("netlist", None)
     rows: list[dict[str, Any]] = [
         {"figure": key, "value": value}
