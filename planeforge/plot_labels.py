@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.transforms import Bbox
 
 Point = tuple[float, float]
+Box = tuple[float, float, float, float]  #: left, low, right, high [pixels]
 
 SIZE = 9  #: of the names [points]
 MARKER = 6.0  #: half the side of the square kept clear around a point [points]
@@ -31,27 +31,21 @@ def place(
     Parameters: points, (x, y, name); lines, upright or level ones the names should stay off as well.
     Where no place is free, the one that covers least is taken.
     """
-    from matplotlib.transforms import Bbox
-
     figure = axes.get_figure(root=True)
     if figure is None:
         raise ValueError("axes must belong to a figure to measure text, and belong to none")
     figure.draw_without_rendering()
     pixel = figure.dpi / 72
-    frame = axes.get_window_extent()
+    left, low, right, high = axes.get_window_extent().extents
+    frame = (left, low, right, high)
     spots: list[Point] = [tuple(axes.transData.transform((x, y))) for x, y, _ in points]
-    half = MARKER * pixel
-    taken = [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in spots]
-    for start, end in lines:
-        (left, low), (right, high) = axes.transData.transform(start), axes.transData.transform(end)
-        taken.append(
-            Bbox.from_extents(min(left, right), min(low, high), max(left, right), max(low, high)).padded(
-                pixel
-            )
-        )
+    taken = [_around(spot, spot, MARKER * pixel) for spot in spots]
+    for ends in lines:
+        start, end = (tuple(axes.transData.transform(point)) for point in ends)
+        taken.append(_around(start, end, pixel))
     for (x, y, text), spot in zip(points, spots, strict=True):
-        sizes = _extent(axes, text)
-        boxes = {offset: _box(spot, offset, sizes, pixel) for offset in OFFSETS}
+        size = _extent(axes, text)
+        boxes = {offset: _box(spot, offset, size, pixel) for offset in OFFSETS}
         # Ties go to the nearer place: OFFSETS stand in that order, and min keeps the first.
         dx, dy = min(boxes, key=lambda offset: _covered(boxes[offset], taken, frame))
         taken.append(boxes[dx, dy])
@@ -83,25 +77,27 @@ def _extent(axes: Axes, text: str) -> tuple[float, float]:
     return box.width, box.height
 
 
-def _box(
-    spot: tuple[float, float], offset: tuple[float, float], size: tuple[float, float], pixel: float
-) -> Bbox:
-    from matplotlib.transforms import Bbox
+def _around(start: Point, end: Point, room: float) -> Box:
+    """The box of a line, with room on every side."""
+    (x0, y0), (x1, y1) = start, end
+    return (min(x0, x1) - room, min(y0, y1) - room, max(x0, x1) + room, max(y0, y1) + room)
 
+
+def _box(spot: Point, offset: Point, size: Point, pixel: float) -> Box:
+    """Where a name of that size would stand, with a gap around it."""
     x, y = spot[0] + offset[0] * pixel, spot[1] + offset[1] * pixel
     left = {"left": x, "right": x - size[0], "center": x - size[0] / 2}[_side(offset[0])]
-    gap = 1.5 * pixel
-    return Bbox.from_extents(left - gap, y - size[1] / 2 - gap, left + size[0] + gap, y + size[1] / 2 + gap)
+    return _around((left, y - size[1] / 2), (left + size[0], y + size[1] / 2), 1.5 * pixel)
 
 
-def _covered(box: Bbox, taken: Sequence[Bbox], frame: Bbox) -> float:
+def _covered(box: Box, taken: Sequence[Box], frame: Box) -> float:
     """Area of ``box`` that lies on something, or outside the frame (which counts double)."""
-    from matplotlib.transforms import Bbox
-
-    on = sum(_area(Bbox.intersection(box, other)) for other in taken)
-    inside = _area(Bbox.intersection(box, frame))
-    return on + 2 * (_area(box) - inside)
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return sum(_shared(box, other) for other in taken) + 2 * (area - _shared(box, frame))
 
 
-def _area(box: Bbox | None) -> float:
-    return 0.0 if box is None else abs(box.width * box.height)
+def _shared(one: Box, other: Box) -> float:
+    """Area two boxes have in common."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return width * height if width > 0 and height > 0 else 0.0

@@ -99,11 +99,13 @@ def lower(weight: ArrayLike, *, acc_width: int, act_bits: int) -> PackedMatrix:
         raise ValueError(f"weight must have two axes [rows, columns], not shape {list(values.shape)}")
     rows, columns = values.shape
     width = signed_bits(int(values.min()), int(values.max()))
-    share = _planes_per_term(columns, acc_width, act_bits)
+    most = _planes_per_term(columns, acc_width, act_bits)
+    # Terms of like width: the last one's place value stays smallest.
+    share = -(-width // -(-width // most))
     last = (width - 1) // share * share
     if last > MANTISSA_BITS - 2:
         raise ValueError(
-            f"weight must span at most {MANTISSA_BITS - 2 + share} bits, {share} planes a term, not {width}"
+            f"acc_width must take more than {most} planes a term for {width}-bit weights, not {acc_width!r}"
         )
     terms, planes, ints = [], {}, {}
     for first in range(0, width, share):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from planeforge import report_tables
-from planeforge.report_tables import AREA_UNITS, figure, percent
+from planeforge.report_tables import MM2, figure, percent
 from planeforge.study_config import REFERENCE, Study
 from planeforge.study_rows import Row
 from planeforge.study_table import Result, layer_energy, layer_table, ranked, result, table
@@ -70,7 +70,7 @@ def render(study: Study, results: Sequence[Result], failed: Sequence[Row], run: 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    columns = report_tables.main_columns(study, reference_of(results))
+    columns = report_tables.main_columns(study, results)
     draw = (plots.kl_against_bits, plots.energy_against_kl, plots.where_bits_go)
     pe = study.array.pe
     page: str = environment.get_template(TEMPLATE).render(
@@ -98,13 +98,10 @@ def render(study: Study, results: Sequence[Result], failed: Sequence[Row], run: 
     return page
 
 
-def _areas(results: Sequence[Result]) -> tuple[str, list[tuple[str, str]]]:
-    """The array's area by part: unit, then part and figure."""
-    if not results:
-        return "", []
-    area = results[0].area
-    unit, size = AREA_UNITS[area.unit]
-    return unit, [(part, figure(value / size)) for part, value in area.breakdown.items()]
+def _areas(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """The array's area by part [mm²]; one array runs all formats."""
+    parts = results[0].area.breakdown if results else {}
+    return [(part, figure(value / MM2)) for part, value in parts.items()]
 
 
 def _layers(study: Study, results: Sequence[Result]) -> list[tuple[str, list[list[str]]]]:

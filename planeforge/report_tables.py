@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import floor, log10
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,9 @@ from planeforge.study_rows import Accuracy
 from planeforge.study_table import Result, energy_against, frontier
 
 if TYPE_CHECKING:
-    from cost_models.uncertain import Constant
+    from cost_models.uncertain import Constant, Interval
 
-#: What an area is printed in: unit of the cost model -> (unit on the page, how many of the model's it is).
-AREA_UNITS = {"um2": ("mm²", 1e6), "GE": ("kGE", 1e3)}
+MM2 = 1e6  #: [um2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def between(low: float, high: float) -> str:
     return f"{figure(low, 2)} – {figure(high, 2)}"
 
 
-def main_columns(study: Study, reference: Result | None) -> list[Column]:
+def main_columns(study: Study, results: Sequence[Result]) -> list[Column]:
     """Columns of the main table after the format's name, in order."""
     table = study.table
     exact = f"Exact integers, {table.act_bits}-bit activations"
@@ -79,7 +79,7 @@ def main_columns(study: Study, reference: Result | None) -> list[Column]:
             "what the hardware computes, to the last bit",
         ),
         *_storage(),
-        *_hardware(study, reference),
+        *_hardware(study, results),
     ]
 
 
@@ -152,20 +152,25 @@ def _storage() -> list[Column]:
     ]
 
 
-def _hardware(study: Study, reference: Result | None) -> list[Column]:
+def _hardware(study: Study, results: Sequence[Result]) -> list[Column]:
+    reference = next((r for r in results if r.label == REFERENCE), None)
+    by_label = {r.label: r for r in results}
     array = study.array
     group = f"On the {array.rows} × {array.columns} array of {study.table.pe.name} PEs"
     batch = f"a batch of {study.table.tokens} tokens of the held-out text"
-    unit, size = AREA_UNITS[reference.area.unit] if reference else AREA_UNITS["um2"]
+
+    @cache
+    def ratio(label: str) -> Interval | None:
+        # By label: every cell asks, and a ratio's range is thousands of corners.
+        return None if reference is None else energy_against(by_label[label], reference)
 
     def relative(r: Result) -> str:
-        return "–" if reference is None else f"{figure(energy_against(r, reference).value)} ×"
+        found = ratio(r.label)
+        return "–" if found is None else f"{figure(found.value)} ×"
 
     def relative_range(r: Result) -> str:
-        if reference is None or r.label == REFERENCE:
-            return ""
-        ratio = energy_against(r, reference)
-        return between(ratio.low, ratio.high)
+        found = ratio(r.label)
+        return "" if found is None or r.label == REFERENCE else between(found.low, found.high)
 
     return [
         Column(
@@ -195,11 +200,11 @@ def _hardware(study: Study, reference: Result | None) -> list[Column]:
         Column(
             group=group,
             heading="Area",
-            unit=unit,
+            unit="mm²",
             meaning="Of the whole array with its two buffers: one array runs every format, so it is the same "
             "in all rows. An estimate; the range is that of its constants.",
-            cell=lambda r: figure(r.area.total / size),
-            small=lambda r: between(r.area.low / size, r.area.high / size),
+            cell=lambda r: figure(r.area.total / MM2),
+            small=lambda r: between(r.area.low / MM2, r.area.high / MM2),
         ),
         Column(
             group=group,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from hw.spec import ArraySpec
+from hw.spec import Activity, ArraySpec
 from planeforge.hardware import DEFAULT_PE
 
 if TYPE_CHECKING:
@@ -123,11 +123,15 @@ def resolve(table: StudyTable, folder: Path) -> Study:
 
     Raises ValueError or TypeError as `load`.
     """
-    from cost_models import tech
+    from cost_models import area, energy, tech
     from planeforge.demo import assets
 
     tech.load(table.tech)
     tech.dram(table.dram)
+    array = _array(table)
+    # Priced once, of one event of each kind: a technology may know gates and no memory.
+    area.array_area(array, table.tech)
+    energy.energy(Activity(**{f.name: 1 for f in fields(Activity)}), array, table.tech, table.dram)
     return Study(
         table=table,
         model=assets.model() if table.model == DEMO else _existing("model", table.model, folder),
@@ -135,7 +139,7 @@ def resolve(table: StudyTable, folder: Path) -> Study:
         calibration=assets.calibration_path()
         if table.calibration == DEMO
         else _existing("calibration", table.calibration, folder),
-        array=_array(table),
+        array=array,
         entries=_entries(table.formats),
     )
 

@@ -98,7 +98,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def figures(result: Result, reference: Result | None) -> dict[str, Any]:
     """One line of results.csv; names carry their units."""
-    row, unit = result.row, result.area.unit
+    row = result.row
     relative = None if reference is None else energy_against(result, reference)
     return {
         "format": row.label,
@@ -113,9 +113,9 @@ def figures(result: Result, reference: Result | None) -> dict[str, Any]:
         "array_cycles_per_token": row.cycles_per_token,
         "array_utilisation_fraction": row.utilisation,
         "memory_port_cycles_per_token": result.memory_cycles_per_token,
-        f"array_area_{unit.lower()}": result.area.total,
-        f"array_area_low_{unit.lower()}": result.area.low,
-        f"array_area_high_{unit.lower()}": result.area.high,
+        "array_area_um2": result.area.total,
+        "array_area_low_um2": result.area.low,
+        "array_area_high_um2": result.area.high,
         "energy_pj_per_token": result.energy.total,
         "energy_low_pj_per_token": result.energy.low,
         "energy_high_pj_per_token": result.energy.high,
