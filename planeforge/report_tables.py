@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import floor, log10
+from math import floor, hypot, log10
 from typing import TYPE_CHECKING
 
 from planeforge.study_config import REFERENCE, Study
 from planeforge.study_rows import Accuracy
-from planeforge.study_table import Result, energy_against, frontier
+from planeforge.study_table import Result, energy_against
 
 if TYPE_CHECKING:
     from cost_models.uncertain import Constant, Interval
@@ -266,15 +266,27 @@ def findings(results: Sequence[Result], act_bits: int) -> list[str]:
 
 
 def _dominated(results: Sequence[Result]) -> list[str]:
-    """Who is worse than somebody else in divergence and energy at once, by the estimates' middles."""
-    best = [results[i] for i in frontier([(r.kl, r.energy.total) for r in results])]
+    """Who loses to somebody else in divergence and energy at once, by more than both are uncertain."""
     found = []
     for r in results:
-        by = [b.label for b in best if b is not r and b.kl <= r.kl and b.energy.total <= r.energy.total]
+        by = [other.label for other in results if _loses(r, other)]
         if by:
             names = ", ".join(by[:-1]) + (" and " if by[1:] else "") + by[-1]
-            found.append(f"{r.label} is beaten in divergence and estimated energy at once by {names}.")
-    return found or ["No format is beaten by another in divergence and estimated energy at once."]
+            found.append(
+                f"{r.label} loses in divergence and energy at once, beyond the errors of both, to {names}."
+            )
+    return found or [
+        "No format loses to another in divergence and energy at once, beyond the errors of both."
+    ]
+
+
+def _loses(result: Result, other: Result) -> bool:
+    """Divergence larger by over two standard errors of the difference, energy larger throughout its range."""
+    scores = (result.row.hardware, other.row.hardware)
+    errors = [0.0 if score is None else score.kl_se or 0.0 for score in scores]
+    if result.kl - other.kl <= 2 * hypot(*errors):
+        return False
+    return energy_against(result, other).low > 1
 
 
 def parts(

@@ -150,9 +150,22 @@ def test_findings_name_the_widest_gap_and_who_is_beaten_by_whom(sampled):
         "The widest gap between claim and file is BiLLM's: 1.10 bits per weight as published, 2.88 stored, "
         "2.61 times as many."
     )
-    assert text[1].startswith("BiLLM is beaten in divergence and estimated energy at once by ")
-    assert "rtn int2" in text[1]
+    assert text[1] == (
+        "BiLLM loses in divergence and energy at once, beyond the errors of both, to rtn int4 and rtn int2."
+    )
     assert "0.000520 nats/token" in text[-1]
+
+
+def test_nobody_loses_by_less_than_the_errors(sampled):
+    by_label = {r.label: r for r in sampled}
+    billm, int2 = by_label["BiLLM"], by_label["rtn int2"]
+    assert report_tables._loses(billm, int2)
+    assert not report_tables._loses(int2, billm)
+    vague = priced(
+        billm.row.model_copy(update={"hardware": billm.row.hardware.model_copy(update={"kl_se": 0.1})})
+    )
+    assert not report_tables._loses(vague, int2)
+    assert "No format loses" in report_tables.findings([int2, by_label["sign"]], 8)[1]
 
 
 def test_a_frontier_holds_what_nothing_beats():
