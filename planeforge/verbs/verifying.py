@@ -34,7 +34,7 @@ def verify(
 ) -> None:
     """Prove every engine equal to torch int64, to the last bit, cycles included.
 
-    Example: planeforge verify demo-out/model --inject 20
+    Example: planeforge verify packed-model --inject 20
     """
     from planeforge import faults, hardware, verifying
 
