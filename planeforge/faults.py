@@ -15,7 +15,8 @@ import numpy as np
 
 from algo.bitplane.expression import plane_names
 from algo.bitplane.ints import Ints
-from algo.bitplane.matrix import PackedMatrix, Plane
+from algo.bitplane.matrix import PackedMatrix
+from algo.bitplane.planes import Plane
 from planeforge.verifying import BUDGET, JUDGE, Case, Int, Tile, cut, mismatched, runner
 
 if TYPE_CHECKING:
@@ -158,10 +159,11 @@ def flip(matrix: PackedMatrix, kind: str, rows: Int, rng: np.random.Generator) -
     ]
     name = str(rng.choice(sorted({name for text in texts for name in plane_names(text)})))
     column = int(rng.integers(matrix.columns))
-    plane = matrix.planes[name]
-    words = plane.words.copy()
+    words = matrix.dense(name).copy()
     words[row % len(words), column // 64] ^= np.uint64(1 << column % 64)
-    changed = {**matrix.planes, name: Plane(words, plane.role)}
+    # All planes whole: a flipped mask must not move the bits of planes that are gathered on it.
+    whole = {key: Plane(matrix.dense(key), plane.role) for key, plane in matrix.planes.items()}
+    changed = {**whole, name: Plane(words, matrix.planes[name].role)}
     return replace(matrix, planes=changed), f"{name}[{row % len(words)}, {column}]"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from algo.bitplane.matrix import ROLES
+from algo.bitplane.planes import ROLES
 from planeforge import plot_labels
 from planeforge.study_table import Result, frontier
 

@@ -18,7 +18,8 @@ from algo.bitplane import words
 from algo.bitplane.build import EXPONENT_BITS
 from algo.bitplane.format import Digit
 from algo.bitplane.ints import Ints
-from algo.bitplane.matrix import PackedMatrix, Plane, Term
+from algo.bitplane.matrix import PackedMatrix, Term
+from algo.bitplane.planes import Plane
 from hw.spec import Activity, ArraySpec, signed_bits
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from math import comb
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from algo.bitplane.activations import Activations
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix, Term
+from algo.bitplane.planes import Pattern, Plane, Stored
 
 LIMIT = 2.0**63 * (1 - 2.0**-40)  #: int64, less what float64 may lose in the sum that is held against it
 TOKENS = 64  #: tokens multiplied at once; the product's temporary stays below the layer
@@ -110,7 +112,7 @@ def _truth(matrix: PackedMatrix, text: str) -> torch.Tensor:
 
     def walk(node: ast.expr) -> torch.Tensor:
         if isinstance(node, ast.Name):
-            return _bits(matrix.planes[node.id].words, matrix.columns)
+            return _plane(matrix, matrix.planes[node.id])
         if isinstance(node, ast.UnaryOp):
             return ~walk(node.operand)
         if isinstance(node, ast.BinOp):
@@ -118,6 +120,43 @@ def _truth(matrix: PackedMatrix, text: str) -> torch.Tensor:
             if isinstance(node.op, ast.BitAnd):
                 return left & right
             return left | right if isinstance(node.op, ast.BitOr) else left ^ right
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            return _pair_member(walk(node.args[0]), node.func.id)
         raise ValueError(f"expression must be planes joined by ~ & | ^, not {text!r}")
 
     return walk(ast.parse(text, mode="eval").body).expand(matrix.rows, matrix.columns)
+
+
+def _plane(matrix: PackedMatrix, plane: Stored) -> torch.Tensor:
+    """Boolean [rows or 1, columns] of a plane, however it is stored."""
+    if isinstance(plane, Plane):
+        return _bits(plane.words, matrix.columns)
+    if isinstance(plane, Pattern):
+        return torch.tensor([_unranked(row, plane, matrix.columns) for row in plane.codes.tolist()])
+    where = _truth(matrix, plane.on)
+    whole = torch.zeros(where.shape, dtype=torch.bool)
+    whole[where] = _bits(plane.words[None], int(where.sum()))[0]
+    return whole
+
+
+def _unranked(codes: list[int], plane: Pattern, columns: int) -> list[bool]:
+    """One row of an N:M pattern. The rank of p1 < p2 < .. is the sum of C(p_i, i): take the largest first."""
+    row = [False] * (len(codes) * plane.of)
+    for group, code in enumerate(codes):
+        place = plane.of
+        for count in range(plane.kept, 0, -1):
+            place = next(p for p in range(place - 1, -1, -1) if comb(p, count) <= code)
+            code -= comb(place, count)
+            row[group * plane.of + place] = True
+    return row[:columns]
+
+
+def _pair_member(bits: torch.Tensor, which: str) -> torch.Tensor:
+    """Each pair of columns, or of rows, both with the bit of one of them."""
+    axis = 1 if which in ("even", "odd") else 0
+    places = torch.arange(bits.shape[axis])
+    member = places - places % 2 + (which in ("odd", "lower"))
+    taken = bits.index_select(axis, member.clamp(max=len(places) - 1))
+    if which == "odd":
+        taken[:, member == len(places)] = False
+    return taken

@@ -70,11 +70,13 @@ class Activations:
         return np.stack([words.pack(((self.values >> i) & 1).astype(np.bool_)) for i in range(self.bits)])
 
 
-def quantize_activations(x: ArrayLike, bits: int = 8, col: NDArray[np.float32] | None = None) -> Activations:
+def quantize_activations(
+    x: ArrayLike, bits: int = 8, col: NDArray[np.float32] | NDArray[np.float16] | None = None
+) -> Activations:
     """Activations nearest to ``x``, float [tokens, columns], symmetric, one scale per token.
 
     ``scale = max|x| / (2**(bits-1) - 1)`` in float32, integers by round-half-even; -2**(bits-1) is not used.
-    At one bit: the sign (of 0: +1) and ``scale = mean|x|``. ``col``, float32 [columns], multiplies x first.
+    At one bit: the sign (of 0: +1) and ``scale = mean|x|``. ``col``, float32 or float16 [columns], multiplies x first, in float32.
 
     Raises ValueError if x is not finite or of two axes, or bits is out of range.
     """
@@ -86,7 +88,7 @@ def quantize_activations(x: ArrayLike, bits: int = 8, col: NDArray[np.float32] |
     if not isinstance(bits, int) or isinstance(bits, bool) or not 1 <= bits <= MAX_BITS:
         raise ValueError(f"act-bits must be an integer from 1 to {MAX_BITS}, not {bits!r}")
     if col is not None:
-        array = array * col
+        array = array * col.astype(np.float32)
     if bits == 1:
         mean = np.abs(array).mean(axis=1, dtype=np.float64).astype(np.float32)
         return Activations(values=np.where(array < 0, -1, 1).astype(np.int64), bits=1, scale=mean)

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from algo.bitplane import words
 from algo.bitplane.format import Format
 from algo.bitplane.ints import Ints
-from algo.bitplane.matrix import PackedMatrix, Plane, Term
+from algo.bitplane.matrix import PackedMatrix, Term
+from algo.bitplane.planes import Plane
 from algo.bitplane.scales import MANTISSA_BITS, Grid
 
 EXPONENT_BITS = 16  #: stored width of a row's exponent

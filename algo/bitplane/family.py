@@ -1,4 +1,8 @@
-"""Families of interchangeable modules: one file each, and the file's name is its key."""
+"""Families of interchangeable modules: one file each, and the file's name is its key.
+
+Where a published name has a hyphen the file has an underscore, and for a plus at its end ``_plus``:
+``arb_rc_plus.py`` is ``arb-rc+``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from types import ModuleType
 def names(package: str) -> tuple[str, ...]:
     """Names of the modules in ``package``, sorted; folders (tests) are no members."""
     found = iter_modules(import_module(package).__path__)
-    return tuple(sorted(m.name for m in found if not m.ispkg and not m.name.startswith("_")))
+    return tuple(sorted(_key(m.name) for m in found if not m.ispkg and not m.name.startswith("_")))
 
 
 def load(package: str, name: str) -> ModuleType:
@@ -22,4 +26,9 @@ def load(package: str, name: str) -> ModuleType:
     if name not in members:
         kind = package.rpartition(".")[2].removesuffix("s")
         raise ValueError(f"{kind} must be one of {', '.join(members)}, not {name!r}")
-    return import_module(f"{package}.{name}")
+    file = name.replace("+", "_plus").replace("-", "_")
+    return import_module(f"{package}.{file}")
+
+
+def _key(file: str) -> str:
+    return (file.removesuffix("_plus") + "+" * file.endswith("_plus")).replace("_", "-")

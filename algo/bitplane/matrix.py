@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,33 +22,7 @@ from numpy.typing import NDArray
 from algo.bitplane import expression, words
 from algo.bitplane.format import Digit
 from algo.bitplane.ints import Ints
-
-#: What a stored array is for; the order of the storage bill.
-ROLES = (
-    "sign planes",
-    "extra planes",
-    "masks",
-    "indices",
-    "scales",
-    "offsets",
-    "zeros",
-    "exponents",
-    "factors",
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Plane:
-    """Stored bits: words uint64 [rows, ceil(columns/64)], or [1, ...] where all rows share them."""
-
-    words: words.Words
-    role: str = "sign planes"
-
-    def __post_init__(self) -> None:
-        if self.role not in ROLES:
-            raise ValueError(f"role must be one of {', '.join(ROLES)}, not {self.role!r}")
-        if self.words.dtype != np.uint64 or self.words.ndim != 2:
-            raise ValueError(f"words must be uint64 of two axes, not {self.words.dtype} {self.words.shape}")
+from algo.bitplane.planes import Gathered, Pattern, Plane, Stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +61,12 @@ class PackedMatrix:
     columns: int
     group: int  #: columns that share a scale; the last group may be short
     terms: tuple[Term, ...]
-    planes: Mapping[str, Plane]
+    planes: Mapping[str, Stored]  #: a gathered plane stands behind those its mask reads
     ints: Mapping[str, Ints]  #: scales, offsets, zero points
     exponent: Ints  #: [rows, 1], power of two of each row's scales
     row: NDArray[np.float32] | None = None  #: [rows] real factor of each row
-    factors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  #: [columns] each, for ``col``
+    #: [columns] each, float32 or, where fp16 holds them, float16: what ``col`` names
+    factors: Mapping[str, NDArray[np.float32] | NDArray[np.float16]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("rows", "columns", "group"):
@@ -99,8 +75,10 @@ class PackedMatrix:
                 raise ValueError(f"{name} must be a positive integer, not {value!r}")
         if not self.terms:
             raise ValueError("terms must hold at least one term, not ()")
-        for name, plane in self.planes.items():
-            self._check_plane(name, plane)
+        for name in self.planes:
+            if name in expression.PAIRS or not name.isidentifier():
+                raise ValueError(f"plane name must be an identifier and no function, not {name!r}")
+        _ = self._dense
         for name, ints in {**self.ints}.items():
             self._check_shape(name, ints.values.shape, self.groups)
         self._check_shape("exponent", self.exponent.values.shape, 1)
@@ -130,30 +108,69 @@ class PackedMatrix:
         shape = (self.rows, len(ok))
         if text is None:
             return np.broadcast_to(ok, shape)
-        stored = {name: self.planes[name].words for name in expression.plane_names(text)}
-        return np.broadcast_to(expression.evaluate(text, stored, ok), shape)
+        return np.broadcast_to(self._evaluate(text, self._dense), shape)
 
-    def _real_factors(self) -> dict[str, NDArray[np.float32]]:
+    def dense(self, name: str) -> words.Words:
+        """Words uint64 [rows or 1, ceil(columns/64)] of a stored plane, however it is stored."""
+        return self._dense[name]
+
+    @cached_property
+    def _dense(self) -> dict[str, words.Words]:
+        """Every stored plane as words, checked."""
+        found: dict[str, words.Words] = {}
+        for name, plane in self.planes.items():
+            if isinstance(plane, Plane):
+                found[name] = plane.words
+            elif isinstance(plane, Pattern):
+                found[name] = self._spread_pattern(name, plane)
+            else:
+                found[name] = self._spread_gathered(name, plane, found)
+            self._check_words(name, found[name])
+        return found
+
+    def _spread_pattern(self, name: str, plane: Pattern) -> words.Words:
+        wanted = -(-self.columns // plane.of)
+        if plane.codes.shape[1] != wanted:
+            raise ValueError(f"plane {name} must have {wanted} codes a row, not {plane.codes.shape[1]}")
+        return plane.spread(self.columns)
+
+    def _spread_gathered(self, name: str, plane: Gathered, before: Mapping[str, words.Words]) -> words.Words:
+        for needed in expression.plane_names(plane.on):
+            if needed not in before:
+                raise ValueError(f"plane {name} must be gathered on planes stored before it, not {needed!r}")
+        shape = (self.rows, words.word_count(self.columns))
+        mask = np.broadcast_to(self._evaluate(plane.on, before), shape)
+        try:
+            return plane.spread(mask, self.columns)
+        except ValueError as error:
+            raise ValueError(f"plane {name}: {error}") from None
+
+    def _evaluate(self, text: str, dense: Mapping[str, words.Words]) -> words.Words:
+        return expression.evaluate(text, dense, words.valid(self.columns))
+
+    def _real_factors(self) -> dict[str, NDArray[np.float32] | NDArray[np.float16]]:
         return {**self.factors} | ({} if self.row is None else {"row": self.row})
 
-    def _check_plane(self, name: str, plane: Plane) -> None:
+    def _check_words(self, name: str, found: words.Words) -> None:
         wanted = words.word_count(self.columns)
-        if plane.words.shape[0] not in (1, self.rows) or plane.words.shape[1] != wanted:
+        if found.shape[0] not in (1, self.rows) or found.shape[1] != wanted:
             raise ValueError(
-                f"plane {name} must have shape [{self.rows} or 1, {wanted}], not {list(plane.words.shape)}"
+                f"plane {name} must have shape [{self.rows} or 1, {wanted}], not {list(found.shape)}"
             )
-        if np.any(plane.words & ~words.valid(self.columns)):
+        if np.any(found & ~words.valid(self.columns)):
             raise ValueError(f"plane {name} must have pad bits 0 beyond column {self.columns}, not 1")
 
     def _check_shape(self, name: str, shape: tuple[int, ...], groups: int) -> None:
         if shape[0] not in (1, self.rows) or shape[1] != groups:
             raise ValueError(f"{name} must have shape [{self.rows} or 1, {groups}], not {list(shape)}")
 
-    def _check_factor(self, name: str, factor: NDArray[np.float32]) -> None:
+    def _check_factor(self, name: str, factor: NDArray[np.float32] | NDArray[np.float16]) -> None:
         wanted = self.rows if name == "row" else self.columns
-        if factor.dtype != np.float32 or factor.shape != (wanted,):
+        kinds = (np.float32,) if name == "row" else (np.float32, np.float16)
+        if factor.dtype not in kinds or factor.shape != (wanted,):
+            listed = " or ".join(np.dtype(kind).name for kind in kinds)
             raise ValueError(
-                f"{name} must be float32 of shape [{wanted}], not {factor.dtype} {list(factor.shape)}"
+                f"{name} must be {listed} of shape [{wanted}], not {factor.dtype} {list(factor.shape)}"
             )
         if not np.all(np.isfinite(factor)):
             raise ValueError(f"{name} must be finite, not NaN or infinity")

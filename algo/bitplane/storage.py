@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from algo.bitplane.matrix import ROLES, PackedMatrix
+from algo.bitplane.matrix import PackedMatrix
+from algo.bitplane.planes import ROLES
 
 
 def stored_bytes(matrix: PackedMatrix) -> dict[str, int]:
     """Bytes of every stored array, by name, as written to disk."""
-    counted = {name: plane.words.nbytes for name, plane in matrix.planes.items()}
+    counted = {name: plane.nbytes for name, plane in matrix.planes.items()}
     counted |= {name: ints.nbytes for name, ints in matrix.ints.items()}
     counted["exponent"] = matrix.exponent.nbytes
     counted |= {name: factor.nbytes for name, factor in matrix.factors.items()}

@@ -1,8 +1,8 @@
 """Packed matrices on disk: one safetensors file, written whole or not at all, refused unless it fits.
 
-Tensors are ``<matrix>/<array>``: planes as uint64 words, integers as gapless bit streams (uint8), real
-factors as float32. The metadata entry ``planeforge`` is JSON: schema, where the matrices come from, and for
-each matrix its shape, terms and the types of its arrays.
+Tensors are ``<matrix>/<array>``: planes as uint64 words, integers and N:M patterns as gapless bit streams
+(uint8), real factors as float32 or float16. The metadata entry ``planeforge`` is JSON: schema, where the
+matrices come from, and for each matrix its shape, terms and the types of its arrays.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from algo.bitplane.format import Digit
 from algo.bitplane.ints import Ints
-from algo.bitplane.matrix import PackedMatrix, Plane, Term
+from algo.bitplane.matrix import PackedMatrix, Term
+from algo.bitplane.planes import Gathered, Pattern, Plane, Stored
 
-SCHEMA = "planeforge.packed/1"
+SCHEMA = "planeforge.packed/2"
 _KEY = "planeforge"
 
 
@@ -119,7 +120,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 def _arrays(matrix: PackedMatrix) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {
-        name: np.ascontiguousarray(p.words) for name, p in matrix.planes.items()
+        name: p.stream() if isinstance(p, Pattern) else np.ascontiguousarray(p.words)
+        for name, p in matrix.planes.items()
     }
     arrays |= {name: ints.stream() for name, ints in matrix.ints.items()}
     arrays |= {name: np.ascontiguousarray(factor) for name, factor in matrix.factors.items()}
@@ -134,13 +136,33 @@ def _describe(matrix: PackedMatrix) -> dict[str, Any]:
         "columns": matrix.columns,
         "group": matrix.group,
         "terms": [asdict(term) | {"digit": term.digit.value} for term in matrix.terms],
-        "planes": {name: plane.role for name, plane in matrix.planes.items()},
+        "planes": {name: _describe_plane(plane) for name, plane in matrix.planes.items()},
         "ints": {
             name: {"shape": i.values.shape, "bits": i.bits, "signed": i.signed} for name, i in ints.items()
         },
         "factors": sorted(matrix.factors),
         "row": matrix.row is not None,
     }
+
+
+def _describe_plane(plane: Stored) -> dict[str, Any]:
+    if isinstance(plane, Gathered):
+        return {"role": plane.role, "on": plane.on}
+    if isinstance(plane, Pattern):
+        return {"role": plane.role, "shape": plane.codes.shape, "kept": plane.kept, "of": plane.of}
+    return {"role": plane.role}
+
+
+def _rebuild_plane(name: str, array: NDArray[Any], given: Mapping[str, Any]) -> Stored:
+    if "on" in given:
+        return Gathered(array, given["on"], given["role"])
+    if "of" not in given:
+        return Plane(array, given["role"])
+    if array.dtype != np.uint8 or array.ndim != 1:
+        found = f"{array.dtype} {list(array.shape)}"
+        raise ValueError(f"tensor {name} must be uint8 of one axis, not {found}")
+    shape = (int(given["shape"][0]), int(given["shape"][1]))
+    return Pattern.from_stream(array, shape, given["kept"], given["of"], given["role"])
 
 
 def _rebuild(name: str, described: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> PackedMatrix:
@@ -171,7 +193,10 @@ def _rebuild(name: str, described: dict[str, Any], tensors: dict[str, NDArray[An
             columns=described["columns"],
             group=described["group"],
             terms=terms,
-            planes={key: Plane(array(key), role) for key, role in described["planes"].items()},
+            planes={
+                key: _rebuild_plane(f"{name}/{key}", array(key), given)
+                for key, given in described["planes"].items()
+            },
             ints={key: ints(key) for key in described["ints"] if key != "exponent"},
             exponent=ints("exponent"),
             row=array("row") if described["row"] else None,

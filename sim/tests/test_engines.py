@@ -12,7 +12,8 @@ from algo.bitplane.activations import Activations, quantize_activations
 from algo.bitplane.build import from_digits
 from algo.bitplane.format import Digit, Format
 from algo.bitplane.ints import Ints
-from algo.bitplane.matrix import PackedMatrix, Plane, Term
+from algo.bitplane.matrix import PackedMatrix, Term
+from algo.bitplane.planes import Plane
 from algo.bitplane.tests.strategies import matrices
 from sim import judge
 from sim.engines import ENGINES

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from algo.bitplane import words
 from algo.bitplane.format import Digit
 from algo.bitplane.ints import Ints
-from algo.bitplane.matrix import PackedMatrix, Plane, Term
+from algo.bitplane.matrix import PackedMatrix, Term
+from algo.bitplane.planes import Pattern, Plane, gather
 
-MASKS = (None, "m", "~m", "m & c", "~(m ^ c) & p0", "c")
+MASKS = (None, "m", "~m", "m & c", "~(m ^ c) & p0", "c", "n", "n & ~c", "even(m)", "lower(n) | odd(p0)")
 
 
 @st.composite
@@ -25,6 +26,12 @@ def matrices(draw) -> PackedMatrix:
         return Plane(words.pack(rng.random((height, columns)) < draw(st.sampled_from([0.0, 0.3, 1.0]))))
 
     planes = {"p0": plane(rows), "p1": plane(rows), "m": plane(rows), "c": plane(1)}
+    kept, of = draw(st.sampled_from([(2, 4), (4, 8), (5, 8), (0, 3), (3, 3)]))
+    keep = n_of_m(rng, rows, columns, kept, of)
+    planes["n"] = Pattern.of_bits(keep, kept, of)
+    shared = words.unpack(planes["c"].words, columns)
+    on, mask = draw(st.sampled_from([("c", shared), ("n", keep), ("n & ~c", keep & ~shared)]))
+    planes["g"] = gather(rng.random((rows, columns)) < 0.5, mask, on)
     ints = {
         "s0": Ints(rng.integers(-(2**15), 2**15, (rows, groups)), 16, True),
         "s1": Ints(rng.integers(-(2**15), 2**15, (1, groups)), 16, True),
@@ -46,8 +53,22 @@ def matrices(draw) -> PackedMatrix:
     )
 
 
+def n_of_m(rng: np.random.Generator, rows: int, columns: int, kept: int, of: int) -> np.ndarray:
+    """Boolean [rows, columns]: ``kept`` of every ``of`` columns, in a short last group what of them fits."""
+    ranks = rng.random((rows, -(-columns // of), of)).argsort(axis=2)
+    bits = (ranks < kept).reshape(rows, -1)[:, :columns]
+    short = columns % of
+    if short:
+        bits[:, -short:] = np.arange(short) < min(kept, short)
+    return bits
+
+
 def _term(draw) -> Term:
-    planes = draw(st.sampled_from([("p0",), ("p0", "p1"), ("p1", "~p0"), ("p0 ^ p1",)]))
+    planes = draw(
+        st.sampled_from(
+            [("p0",), ("p0", "p1"), ("p1", "~p0"), ("p0 ^ p1",), ("g", "p1"), ("odd(g)",), ("upper(p0)",)]
+        )
+    )
     coefs = draw(st.sampled_from([(1, 2), (1, -2), (1, -1), (4, 1)]))[: len(planes)]
     return Term(
         planes=planes,

@@ -1,5 +1,7 @@
 """The definition against loops over entries in Python integers and fractions."""
 
+import ast
+import itertools
 import re
 from fractions import Fraction
 
@@ -12,20 +14,43 @@ from algo.bitplane import decode
 from algo.bitplane.activations import Activations, quantize_activations
 from algo.bitplane.format import Digit
 from algo.bitplane.ints import Ints
-from algo.bitplane.matrix import PackedMatrix, Plane, Term
+from algo.bitplane.matrix import PackedMatrix, Term
+from algo.bitplane.planes import Pattern, Plane
 from algo.bitplane.tests.strategies import matrices
 
 
 def bit(matrix: PackedMatrix, name: str, m: int, k: int) -> int:
-    stored = matrix.planes[name].words
-    return int(stored[m % len(stored), k // 64]) >> (k % 64) & 1
+    """One bit of a stored plane, found by counting through what lies before it."""
+    plane = matrix.planes[name]
+    if isinstance(plane, Plane):
+        return int(plane.words[m % len(plane.words), k // 64]) >> (k % 64) & 1
+    if isinstance(plane, Pattern):
+        code = int(plane.codes[m % len(plane.codes), k // plane.of])
+        alike = itertools.combinations(range(plane.of), plane.kept)
+        # The rank orders patterns by their last position, then the one before it, and so on.
+        return k % plane.of in sorted(alike, key=lambda places: places[::-1])[code]
+    if not truth(matrix, plane.on, m, k):
+        return 0
+    before = [(i, j) for i in range(m + 1) for j in range(matrix.columns if i < m else k)]
+    at = sum(truth(matrix, plane.on, i, j) for i, j in before)
+    return int(plane.words[at // 64]) >> (at % 64) & 1
 
 
 def truth(matrix: PackedMatrix, text: str | None, m: int, k: int) -> int:
-    if text is None:
-        return 1
-    values = {name: bit(matrix, name, m, k) for name in matrix.planes}
-    return eval(text, {"__builtins__": {}}, values) & 1
+    return 1 if text is None else walk(matrix, ast.parse(text, mode="eval").body, m, k)
+
+
+def walk(matrix: PackedMatrix, node: ast.AST, m: int, k: int) -> int:
+    if isinstance(node, ast.Name):
+        return int(bit(matrix, node.id, m, k)) if k < matrix.columns else 0
+    if isinstance(node, ast.UnaryOp):
+        return 1 - walk(matrix, node.operand, m, k) if k < matrix.columns else 0
+    if isinstance(node, ast.Call):
+        places = {"even": (m, k & ~1), "odd": (m, k | 1), "upper": (m & ~1, k)}
+        places["lower"] = (min(m | 1, matrix.rows - 1), k)
+        return walk(matrix, node.args[0], *places[node.func.id])
+    one, other = walk(matrix, node.left, m, k), walk(matrix, node.right, m, k)
+    return {ast.BitAnd: one & other, ast.BitOr: one | other, ast.BitXor: one ^ other}[type(node.op)]
 
 
 def entry(matrix: PackedMatrix, term: Term, m: int, k: int) -> int:

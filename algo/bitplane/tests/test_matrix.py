@@ -9,7 +9,8 @@ import pytest
 
 from algo.bitplane.format import Digit
 from algo.bitplane.ints import Ints
-from algo.bitplane.matrix import PackedMatrix, Plane, Term
+from algo.bitplane.matrix import PackedMatrix, Term
+from algo.bitplane.planes import Plane
 
 
 def parts() -> dict[str, Any]:
@@ -75,7 +76,11 @@ def test_streams_are_listed_in_the_order_of_their_first_term():
         ),
         ("row", np.ones(3, np.float32), "row must be float32 of shape [2], not float32 [3]"),
         ("row", np.array([1, np.nan], np.float32), "row must be finite, not NaN or infinity"),
-        ("factors", {"f": np.ones(2, np.float64)}, "f must be float32 of shape [70], not float64 [2]"),
+        (
+            "factors",
+            {"f": np.ones(2, np.float64)},
+            "f must be float32 or float16 of shape [70], not float64 [2]",
+        ),
         ("terms", term(planes=("q",)), "plane must be one of p, not 'q'"),
         ("terms", term(mask="~q"), "plane must be one of p, not 'q'"),
         ("terms", term(scale="t"), "scale must be one of s, not 't'"),

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from algo.bitplane import decode, storage, store
 from algo.bitplane.build import from_digits
 from algo.bitplane.format import Digit, Format
-from algo.bitplane.matrix import ROLES
+from algo.bitplane.planes import ROLES
 from algo.bitplane.tests.strategies import matrices
 
 INT2 = Format(
@@ -35,7 +35,8 @@ def test_a_matrix_comes_back_from_its_file_to_the_last_bit(tmp_path, matrix):
     assert loaded["w"].terms == matrix.terms
     np.testing.assert_array_equal(decode.dequantize(loaded["w"]), decode.dequantize(matrix))
     for name, plane in matrix.planes.items():
-        np.testing.assert_array_equal(loaded["w"].planes[name].words, plane.words)
+        assert type(loaded["w"].planes[name]) is type(plane)
+        np.testing.assert_array_equal(loaded["w"].dense(name), matrix.dense(name))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -85,7 +86,7 @@ def rewritten(tmp_path, change):
 
 
 DAMAGE = {
-    "schema": (lambda h, t: h.update(schema="x/9"), "must have schema planeforge.packed/1, not 'x/9'"),
+    "schema": (lambda h, t: h.update(schema="x/9"), "must have schema planeforge.packed/2, not 'x/9'"),
     "missing": (lambda h, t: t.pop("w/plane0"), "matrix w: tensor w/plane0 must be in the file"),
     "stray": (lambda h, t: t.update(x=np.zeros(1)), "must hold only tensors its metadata names, not 'x'"),
     "shape": (
