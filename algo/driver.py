@@ -19,14 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from algo.bitplane import family
-from algo.bitplane.decode import dequantize
-from algo.calibration import layer_hessians
+from algo.calibration import calibrate
 from algo.checkpoint import Checkpoint, linear_layers
 from algo.errors import output_error_by_hessian, weight_error
-from algo.formats.quantized import Quantized
+from algo.formats.quantized import Calibration, Quantized
 
 Layers = list[tuple[str, torch.nn.Linear]]
 Call = tuple[tuple[Any, ...], dict[str, Any]]  #: positional and named arguments
@@ -68,7 +67,8 @@ def quantize_model(
     Raises: ValueError if the method is unknown or lacks what it needs, or the tokens do not fit the model.
     """
     module = family.load("algo.methods", method)
-    if calibration_ids is None and module.NEEDS_CALIBRATION:
+    config = module.Config() if config is None else config
+    if calibration_ids is None and module.needs_calibration(config):
         raise ValueError(f"calibration_ids must be given for {method}, not None")
     source = checkpoint.model if isinstance(checkpoint, Checkpoint) else checkpoint
     model = copy.deepcopy(source).float().eval()
@@ -80,9 +80,9 @@ def quantize_model(
     with torch.no_grad():
         feed = None if ids is None else _Feed(model, [block for block, _ in blocks], ids)
         for index, (_, layers) in enumerate(blocks):
-            hessians = {} if feed is None else feed.hessians(index, layers)
+            known = {} if feed is None else feed.calibrations(index, layers)
             for name, layer in layers:
-                results[name] = _replace(module, config, layer, hessians.get(name))
+                results[name] = _replace(module, config, layer, known.get(name))
                 if progress is not None:
                     progress(len(results), total, name)
             if feed is not None:
@@ -111,19 +111,21 @@ def decoder_blocks(model: torch.nn.Module) -> list[tuple[torch.nn.Module, Layers
 
 
 def _replace(
-    module: ModuleType, config: Any, layer: torch.nn.Linear, hessian: NDArray[np.float64] | None
+    module: ModuleType, config: Any, layer: torch.nn.Linear, calibration: Calibration | None
 ) -> LayerResult:
     """Quantize one layer and put the dequantized weights in its place."""
     weight = layer.weight.detach().double().cpu().numpy()
     start = time.perf_counter()
-    quantized: Quantized = module.quantize(weight, hessian, module.Config() if config is None else config)
+    quantized: Quantized = module.quantize(weight, calibration, config)
     seconds = time.perf_counter() - start
-    stored = dequantize(quantized.matrix)
+    stored = quantized.dequantize()
     layer.weight.copy_(torch.from_numpy(stored))
     return LayerResult(
         quantized=quantized,
         weight_error=weight_error(weight, stored),
-        output_error=None if hessian is None else output_error_by_hessian(hessian, weight, stored),
+        output_error=(
+            None if calibration is None else output_error_by_hessian(calibration.hessian, weight, stored)
+        ),
         seconds=seconds,
     )
 
@@ -164,11 +166,11 @@ class _Feed:
             output = self.blocks[index](state, *args, **kwargs)
             yield output[0] if isinstance(output, tuple) else output
 
-    def hessians(self, index: int, layers: Layers) -> dict[str, NDArray[np.float64]]:
-        """Hessians of a block's layers by name, from the block as it is now."""
+    def calibrations(self, index: int, layers: Layers) -> dict[str, Calibration]:
+        """Calibration of a block's layers by name, from the block as it is now."""
         if not layers:
             return {}
-        return layer_hessians(layers, lambda: _exhaust(self._outputs(index)), self.sequences)
+        return calibrate(layers, lambda: _exhaust(self._outputs(index)), self.sequences)
 
     def advance(self, index: int) -> None:
         """Take the states through a block."""

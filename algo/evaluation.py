@@ -1,8 +1,9 @@
 """Scores a causal language model on a text: perplexity, bits per character, divergence from a reference.
 
 Perplexity hardly moves between good formats; KL(reference || model) does, so it is the ranking figure.
-Source: Dutta et al., Accuracy is Not All You Need, arXiv:2407.09141 (KL divergence as the distance of a
-compressed model from its baseline).
+Source: Dutta et al., Accuracy is Not All You Need, arXiv:2407.09141 (KL divergence and flips as distances of
+a compressed model from its baseline); differs in: a flip there is an answer that changes between right and
+wrong, here a predicted token that changes, at every scored position of a text.
 """
 
 import itertools
@@ -70,6 +71,8 @@ class Score:
     kl_se: float | None
     nll_increase: float | None  #: nll above the reference's [nats/token]
     nll_increase_se: float | None  #: paired: of the windows' differences
+    flips: float | None  #: share of scored positions where the likeliest token is not the reference's
+    flips_se: float | None
 
     @property
     def perplexity(self) -> float:
@@ -123,8 +126,8 @@ def windows(text: Tokens, context: int) -> list[Window]:
     if context < 2:
         raise ValueError(f"context must be at least 2 tokens, not {context!r}")
     # The start token takes a place. The window counts the token predicted last, which is never fed.
-    longest = min(context, LONGEST_WINDOW)
-    length, stride = longest - (text.start is not None), longest // 2
+    longest, stride = window_and_stride(context)
+    length = longest - (text.start is not None)
     found: list[Window] = []
     begin, first = 0, 1 if text.start is None else 0
     while first < len(text.ids):
@@ -132,6 +135,12 @@ def windows(text: Tokens, context: int) -> list[Window]:
         found.append(Window(begin=begin, first=first, end=end))
         begin, first = begin + stride, end
     return found
+
+
+def window_and_stride(context: int) -> tuple[int, int]:
+    """Tokens of a full window, start token and last prediction included, and from one window to the next."""
+    longest = min(context, LONGEST_WINDOW)
+    return longest, longest // 2
 
 
 def remember(model: Any, text: Tokens, context: int, progress: Progress | None = None) -> Reference:
@@ -172,7 +181,7 @@ def score(
         raise ValueError("reference must be of the text and context that are scored, and is of others")
     spans = windows(text, context)
     counts = np.array([span.end - span.first for span in spans], dtype=np.float64)
-    nll, kl, base_nll = (np.zeros(len(spans)) for _ in range(3))
+    nll, kl, base_nll, flips = (np.zeros(len(spans)) for _ in range(4))
     scored = _log_probabilities(model, text, spans, progress)
     for index, (span, log_p, log_r) in enumerate(zip(spans, scored, _recall(reference, spans), strict=True)):
         nll[index] = _nll(log_p, text, span)
@@ -183,9 +192,12 @@ def score(
                 )
             base_nll[index] = _nll(log_r, text, span)
             kl[index] = float((log_r.exp() * (log_r - log_p)).double().sum())
+            # Of equal probabilities argmax takes the lowest token id.
+            flips[index] = float((log_r.argmax(dim=-1) != log_p.argmax(dim=-1)).sum())
     mean, error = _mean_and_error(nll, counts)
     divergence = (None, None) if reference is None else _mean_and_error(kl, counts)
     increase = (None, None) if reference is None else _mean_and_error(nll - base_nll, counts)
+    flipped = (None, None) if reference is None else _mean_and_error(flips, counts)
     return Score(
         tokens=int(counts.sum()),
         characters=text.characters,
@@ -197,6 +209,8 @@ def score(
         kl_se=divergence[1],
         nll_increase=increase[0],
         nll_increase_se=increase[1],
+        flips=flipped[0],
+        flips_se=flipped[1],
     )
 
 

@@ -29,14 +29,17 @@ def evaluate(
     characters: int | None = None,
     engine: str = FLOAT,
     act_bits: int = 8,
+    reference: Path | None = None,
     progress: Moved = lambda share, doing: None,
 ) -> dict[str, Any]:
-    """Perplexity, bits per character and, for a quantized model, KL to its full-precision self.
+    """Perplexity, bits per character and, beside a reference, KL, flip rate and increase in nats a token.
 
-    Parameters: model, a Hugging Face directory or a packed model; method, quantize with it first; engine,
-    float activations on dequantized weights, or the exact integers at ``act_bits``.
+    Parameters: model, a Hugging Face directory or a packed model; method, quantize with it first: the model
+    as it is then is the reference; engine, float activations on dequantized weights, or the exact integers at
+    ``act_bits``; reference, Hugging Face directory of the original, for a model that comes quantized.
 
-    Raises ValueError for an unknown engine, or settings that do not go together.
+    Raises ValueError for an unknown engine, settings that do not go together, or a reference of another
+    architecture, shape or vocabulary.
     """
     from algo import evaluation
     from planeforge.packed import PACKED
@@ -49,25 +52,29 @@ def evaluate(
         raise ValueError(f"method must be left out for a packed model, not {method!r}")
     if not packed and method is None and engine != FLOAT:
         raise ValueError(f"engine must be float for a model without --method, not {engine!r}")
+    if method is not None and reference is not None:
+        raise ValueError(f"reference must be left out with a method, not {str(reference)!r}: it is the model")
     progress(0.0, "loading")
-    reference: Checkpoint | None
+    original: Checkpoint | None = None if reference is None else _loaded(reference)
     matrices: dict[str, PackedMatrix]
     if packed:
         from planeforge import packed_model
 
         checkpoint, matrices, provenance = packed_model.load(model)
-        reference, made = None, provenance.method
+        made = provenance.method
     else:
         checkpoint, matrices, made = (
             *_from_source(model, method, format_name, given or {}, calib, progress),
         )
-        reference = None if method is None else _loaded(model)
+        original = original if method is None else _loaded(model)
+    if reference is not None and original is not None:
+        _check_same(original, checkpoint)
     tokens = evaluation.tokens(checkpoint, body)
     quantized = _with_engine(checkpoint.model, matrices, engine, act_bits)
     remembered = None
-    if reference is not None:
+    if original is not None:
         progress(0.5, "reference")
-        remembered = evaluation.remember(reference.model, tokens, checkpoint.context)
+        remembered = evaluation.remember(original.model, tokens, checkpoint.context)
     progress(0.6, f"scoring {tokens.ids.size} tokens")
     score = evaluation.score(
         quantized,
@@ -76,9 +83,34 @@ def evaluate(
         reference=remembered,
         progress=lambda done, total: progress(0.6 + 0.4 * done / total, "scoring"),
     )
-    return _figures(model, made, engine, matrices, score) | (
-        {} if engine == FLOAT else {"act_bits": act_bits}
-    )
+    window, stride = evaluation.window_and_stride(checkpoint.context)
+    return {
+        **_figures(model, made, engine, matrices, score),
+        "window": window,
+        "stride": stride,
+        **({} if reference is None else {"reference": str(reference)}),
+        **({} if engine == FLOAT else {"act_bits": act_bits}),
+    }
+
+
+def _check_same(original: Checkpoint, checkpoint: Checkpoint) -> None:
+    """That a reference is the original of a quantized model, as far as architecture and tokenizer tell.
+
+    Raises ValueError if it is not.
+    """
+    theirs, ours = type(original.model).__name__, type(checkpoint.model).__name__
+    if theirs != ours:
+        raise ValueError(f"reference must be of the model's architecture {ours}, not {theirs}")
+    shapes = {name: list(tensor.shape) for name, tensor in checkpoint.model.state_dict().items()}
+    found = {name: list(tensor.shape) for name, tensor in original.model.state_dict().items()}
+    for name in [*shapes, *found]:
+        if shapes.get(name) != found.get(name):
+            raise ValueError(
+                f"reference must hold {name} {shapes.get(name, 'not at all')} as the model does, "
+                f"not {found.get(name, 'not at all')}"
+            )
+    if original.tokenizer is None or original.tokenizer.get_vocab() != checkpoint.tokenizer.get_vocab():
+        raise ValueError("reference must have the model's vocabulary, not another tokenizer")
 
 
 def _loaded(model: Path) -> Checkpoint:
@@ -133,5 +165,9 @@ def _figures(
         "nats_per_token_se": score.nll_se,
         "kl_nats": score.kl,
         "kl_nats_se": score.kl_se,
+        "nats_per_token_increase": score.nll_increase,
+        "nats_per_token_increase_se": score.nll_increase_se,
+        "flip_rate": score.flips,
+        "flip_rate_se": score.flips_se,
         "bits_per_weight": overall_bits(list(matrices.values())) if matrices else None,
     }

@@ -44,18 +44,17 @@ def quantize(
 
     Raises ValueError for an unknown name or setting, or arrays that are not finite or do not fit.
     """
-    import numpy as np
+    from algo.formats.quantized import Calibration
 
     module = settings.method(method)
     config = settings.configure(module, format, settings_given)
     w = _matrix("weight", weight)
     x = None if calibration is None else _matrix("calib", calibration, w.shape[1])
     held = None if holdout is None else _matrix("holdout", holdout, w.shape[1])
-    if x is None and module.NEEDS_CALIBRATION:
+    if x is None and module.needs_calibration(config):
         raise ValueError(f"calib must be given for {method}: activations [tokens, {w.shape[1]}]")
     began = time.perf_counter()
-    hessian = None if x is None else 2.0 * (x.T @ x)
-    result = module.quantize(w, hessian, config)
+    result = module.quantize(w, None if x is None else Calibration.of(x), config)
     seconds = time.perf_counter() - began
     return QuantizedTensor(
         matrix=result.matrix,

@@ -76,7 +76,8 @@ def quantize_activations(
     """Activations nearest to ``x``, float [tokens, columns], symmetric, one scale per token.
 
     ``scale = max|x| / (2**(bits-1) - 1)`` in float32, integers by round-half-even; -2**(bits-1) is not used.
-    At one bit: the sign (of 0: +1) and ``scale = mean|x|``. ``col``, float32 or float16 [columns], multiplies x first, in float32.
+    At one bit: the sign (of 0: +1) and ``scale = mean|x|``. ``col``, float32 or float16 [columns], multiplies
+    x first, in float32.
 
     Raises ValueError if x is not finite or of two axes, or bits is out of range.
     """

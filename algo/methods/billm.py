@@ -21,13 +21,13 @@ from algo.binarize.search import choose_break_point, choose_salient
 from algo.bitplane import words
 from algo.bitplane.build import exponent_ints, mantissa_ints
 from algo.bitplane.format import Digit
-from algo.bitplane.matrix import PackedMatrix, Plane, Term
+from algo.bitplane.matrix import PackedMatrix, Term
+from algo.bitplane.planes import Plane
 from algo.bitplane.scales import Grid, round_scale
-from algo.formats.quantized import Quantized, checked_weight
+from algo.formats.quantized import Calibration, Quantized, checked_weight
 
 SOURCE = "Huang et al., BiLLM, arXiv:2402.04291, as released (github.com/Aaronhuang-778/BiLLM, dc137eb)"
 FORMATS: tuple[str, ...] = ()  #: the method is its own format
-NEEDS_CALIBRATION = True
 METRICS = ("hessian", "magnitude")
 
 _SCALE_FORMAT = "fp16"
@@ -125,7 +125,7 @@ class Block:
 
 
 def quantize(
-    weight: NDArray[np.float64], hessian: NDArray[np.float64] | None = None, config: Config | None = None
+    weight: NDArray[np.float64], calibration: Calibration | None = None, config: Config | None = None
 ) -> Quantized:
     """Binarize ``weight`` block by block, with compensation, and pack what the blocks hold.
 
@@ -141,7 +141,7 @@ def quantize(
     """
     weight = checked_weight(weight)
     config = Config() if config is None else config
-    curve = _curvature(weight.shape[1], hessian, config)
+    curve = _curvature(weight.shape[1], calibration, config)
     blocks, loss = fit_blocks(weight, curve, config)
     counts = tuple(int(block.salient.sum()) for block in blocks)
     return Quantized(
@@ -179,12 +179,17 @@ def fit_block(block: Floats, metric: Floats, config: Config) -> Block:
     return Block(salient=salient, threshold=threshold, high=high, groups=groups)
 
 
-def _curvature(columns: int, hessian: NDArray[np.float64] | None, config: Config) -> Curvature:
-    if hessian is not None:
-        return curvature(hessian, columns, config.damping)
-    if config.metric == "hessian" or config.compensation != "none":
+def needs_calibration(config: Config) -> bool:
+    """Unless nothing but the weights is looked at and no error is pushed on."""
+    return config.metric == "hessian" or config.compensation != "none"
+
+
+def _curvature(columns: int, calibration: Calibration | None, config: Config) -> Curvature:
+    if calibration is not None:
+        return curvature(calibration.hessian, columns, config.damping)
+    if needs_calibration(config):
         raise ValueError(
-            f"hessian must be given for metric {config.metric} and compensation {config.compensation}, "
+            f"calibration must be given for metric {config.metric} and compensation {config.compensation}, "
             "not None"
         )
     return flat(columns)

@@ -11,13 +11,12 @@ from algo.bitplane.build import from_digits
 from algo.bitplane.format import Digit, Format
 from algo.bitplane.scales import round_scale
 from algo.formats import catalog, grouping
-from algo.formats.quantized import Quantized, checked_weight
+from algo.formats.quantized import Calibration, Quantized, checked_weight
 
 SOURCE = (
     "asymmetric min/max quantization: Nagel et al., arXiv:2106.08295, section 2.2; as the RTN rows of "
     "Frantar et al., GPTQ, arXiv:2210.17323"
 )
-NEEDS_CALIBRATION = False
 
 
 def _has_zero_point(fmt: Format) -> bool:
@@ -40,15 +39,20 @@ class Config:
         catalog.choose(self.format, FORMATS, self.group)
 
 
+def needs_calibration(config: Config) -> bool:
+    """Never: the weights say it all."""
+    return False
+
+
 def quantize(
-    weight: NDArray[np.float64], hessian: NDArray[np.float64] | None = None, config: Config | None = None
+    weight: NDArray[np.float64], calibration: Calibration | None = None, config: Config | None = None
 ) -> Quantized:
     """Round ``weight`` to the nearest code of each (row, group)'s grid.
 
     ``lo = min(0, min w)``, ``hi = max(0, max w)``, ``s = (hi - lo) / (2**b - 1)``, ``z = rne(-lo / s)``,
     ``q = clip(rne(w / s) + z, 0, 2**b - 1)``; the matrix stands for ``s * (q - z)``.
 
-    Parameters: weight, float64 [rows, columns]; hessian, not used.
+    Parameters: weight, float64 [rows, columns]; calibration, not used.
     Raises: ValueError if the weight is not finite, not of two axes, or its scales do not fit their format.
     Source: `SOURCE`; differs in: z and q are chosen with the scale as stored, not before its rounding; a
     group of zeros has scale 0 (released code: the range -1 .. 1, which also decodes to 0); a scale too small

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from algo.bitplane.build import from_digits
 from algo.bitplane.format import Digit
 from algo.formats import catalog, grouping
-from algo.formats.quantized import Quantized, checked_weight
+from algo.formats.quantized import Calibration, Quantized, checked_weight
 
 SOURCE = "binary weight network: Rastegari et al., XNOR-Net, arXiv:1603.05279, section 3.1"
-NEEDS_CALIBRATION = False
 FORMATS = catalog.accepted_by(
     lambda fmt: fmt.digit is Digit.BIPOLAR and fmt.coefs == (1,) and not fmt.zero, first=catalog.SIGN_G128
 )
@@ -30,12 +29,17 @@ class Config:
         catalog.choose(self.format, FORMATS, self.group)
 
 
+def needs_calibration(config: Config) -> bool:
+    """Never: the weights say it all."""
+    return False
+
+
 def quantize(
-    weight: NDArray[np.float64], hessian: NDArray[np.float64] | None = None, config: Config | None = None
+    weight: NDArray[np.float64], calibration: Calibration | None = None, config: Config | None = None
 ) -> Quantized:
     """``a * sign(w)`` with ``a = mean |w|`` over each (row, group), the least-squares scale; sign(0) = +1.
 
-    Parameters: weight, float64 [rows, columns]; hessian, not used.
+    Parameters: weight, float64 [rows, columns]; calibration, not used.
     Raises: ValueError if the weight is not finite, not of two axes, or its scales do not fit their format.
     Source: `SOURCE`; differs in: a scale per row and column group, where the paper has one per filter.
     """

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from algo.bitplane.build import from_digits
 from algo.bitplane.format import Format
 from algo.formats import catalog, grouping
-from algo.formats.quantized import Quantized, checked_weight
+from algo.formats.quantized import Calibration, Quantized, checked_weight
 
 SOURCE = "BitNet b1.58: Ma et al., arXiv:2402.17764, section 2 (absmean)"
-NEEDS_CALIBRATION = False
 
 
 def _is_ternary(fmt: Format) -> bool:
@@ -35,12 +34,17 @@ class Config:
         catalog.choose(self.format, FORMATS, self.group)
 
 
+def needs_calibration(config: Config) -> bool:
+    """Never: the weights say it all."""
+    return False
+
+
 def quantize(
-    weight: NDArray[np.float64], hessian: NDArray[np.float64] | None = None, config: Config | None = None
+    weight: NDArray[np.float64], calibration: Calibration | None = None, config: Config | None = None
 ) -> Quantized:
     """``gamma * clip(rne(w / gamma), -1, 1)`` with ``gamma = mean |w|`` over each (row, group).
 
-    Parameters: weight, float64 [rows, columns]; hessian, not used.
+    Parameters: weight, float64 [rows, columns]; calibration, not used.
     Raises: ValueError if the weight is not finite, not of two axes, or its scales do not fit their format.
     Source: `SOURCE`; differs in: a gamma per row and column group (the paper: one per tensor), rounded to
     its stored form before the codes are chosen; weights are rounded after training, not trained so; no

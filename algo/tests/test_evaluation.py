@@ -63,6 +63,7 @@ def test_batched_score_equals_one_window_at_a_time(
     assert found.nll == pytest.approx(nll, abs=1e-5)
     assert found.kl == pytest.approx((np.exp(log_r) * (log_r - log_p)).sum() / len(targets), abs=1e-5)
     assert found.nll_increase == pytest.approx(nll + log_r[rows, targets].mean(), abs=1e-5)
+    assert found.flips == (log_p.argmax(axis=1) != log_r.argmax(axis=1)).mean() > 0
     assert found.perplexity == pytest.approx(math.exp(nll), rel=1e-5)
     # Every token of this tokenizer is one character.
     assert found.characters == len(targets)
@@ -73,6 +74,7 @@ def test_a_model_diverges_from_itself_by_nothing(plain: checkpoint.Checkpoint) -
     text = evaluation.tokens(plain, TEXT)
     found = evaluation.score(plain.model, text, CONTEXT, evaluation.remember(plain.model, text, CONTEXT))
     assert (found.kl, found.kl_se, found.nll_increase, found.nll_increase_se) == (0.0, 0.0, 0.0, 0.0)
+    assert (found.flips, found.flips_se) == (0.0, 0.0)
 
 
 def test_a_reference_too_large_to_keep_is_recomputed_to_the_same_score(
@@ -158,6 +160,53 @@ def test_divergence_is_measured_from_the_reference_not_towards_it() -> None:
     reference = evaluation.remember(Constant([0.0, 0.0]), text, 4)
     found = evaluation.score(Constant([0.0, math.log(3)]), text, 4, reference)
     assert found.kl == pytest.approx(math.log(2) - math.log(3) / 2, rel=1e-6)
+
+
+class Echo:
+    """A model that predicts the token it reads again, except after those of ``turns``."""
+
+    def __init__(self, vocabulary: int, turns: dict[int, list[float]] | None = None) -> None:
+        self.table = torch.eye(vocabulary)
+        for token, logits in (turns or {}).items():
+            self.table[token] = torch.tensor(logits)
+        text_config = SimpleNamespace(vocab_size=vocabulary)
+        self.config = SimpleNamespace(get_text_config=lambda: text_config)
+
+    def __call__(self, *, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.table[input_ids])
+
+
+def test_flips_are_positions_whose_likeliest_token_changes_right_or_wrong() -> None:
+    # Scored are the predictions after 0, 1, 2, 2, 0: the model turns away after 2, and the text is no matter.
+    ids = [0, 1, 2, 2, 0, 1]
+    model = Echo(3, {2: [0.9, 0.0, 0.8]})
+    text = counted(ids, 5)
+    for context, windows in ((6, 1), (2, 5)):
+        reference = evaluation.remember(Echo(3), text, context)
+        found = evaluation.score(model, text, context, reference)
+        assert found.windows == windows
+        assert found.flips == pytest.approx(2 / 5)
+    assert found.flips_se == pytest.approx(np.std([0, 0, 1, 1, 0], ddof=1) / math.sqrt(5))
+
+
+def test_of_equally_likely_tokens_the_lowest_id_is_the_models_choice() -> None:
+    text = counted([0, 1, 1, 0], 3)
+    tied, first, last = Constant([1.0, 0.0, 1.0]), Constant([1.0, 0.0, 0.0]), Constant([0.0, 0.0, 1.0])
+    for reference, flips in ((first, 0.0), (last, 1.0)):
+        assert evaluation.score(tied, text, 4, evaluation.remember(reference, text, 4)).flips == flips
+
+
+def test_without_a_reference_nothing_flips_and_nothing_is_said_of_it() -> None:
+    found = evaluation.score(Constant([0.0, 1.0]), counted([0, 1, 1, 0], 3), 2)
+    assert (found.flips, found.flips_se, found.kl, found.nll_increase) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(("context", "expected"), [(16, (16, 8)), (17, (17, 8)), (4096, (2048, 1024))])
+def test_window_and_stride_are_those_the_windows_have(context: int, expected: tuple[int, int]) -> None:
+    text = evaluation.Tokens(ids=np.zeros(9000, dtype=np.int64), characters=9000, start=None, unknown=0)
+    first, second, *_ = evaluation.windows(text, context)
+    assert evaluation.window_and_stride(context) == expected
+    assert (first.end - first.begin, second.begin - first.begin) == expected
 
 
 def test_standard_error_over_equal_windows_is_the_textbook_one() -> None:

@@ -16,7 +16,7 @@ from algo.bitplane.decode import dequantize
 from algo.bitplane.matrix import PackedMatrix
 from algo.bitplane.storage import bits_per_weight, breakdown, stored_bytes
 from algo.formats import catalog
-from algo.formats.quantized import Quantized
+from algo.formats.quantized import Calibration, Quantized
 
 METHODS = family.names("algo.methods")
 COLUMNS = (1, 63, 64, 65, 128, 200, 300)
@@ -31,9 +31,8 @@ CASES = [
 every_case = pytest.mark.parametrize(("module", "config"), CASES)
 
 
-def hessian_of(columns: int) -> np.ndarray:
-    x = np.random.default_rng(columns).standard_normal((columns + 20, columns))
-    return 2 * x.T @ x
+def calibration_of(columns: int) -> Calibration:
+    return Calibration.of(np.random.default_rng(columns).standard_normal((columns + 20, columns)))
 
 
 def weight_of(rows: int, columns: int) -> np.ndarray:
@@ -41,22 +40,28 @@ def weight_of(rows: int, columns: int) -> np.ndarray:
 
 
 def quantized(module: ModuleType, weight: np.ndarray, config: Any) -> Quantized:
-    hessian = hessian_of(weight.shape[1]) if module.NEEDS_CALIBRATION else None
-    result = module.quantize(weight, hessian, config)
+    known = calibration_of(weight.shape[1]) if module.needs_calibration(config) else None
+    result = module.quantize(weight, known, config)
     assert isinstance(result, Quantized)
     return result
 
 
 def error(module: ModuleType, weight: np.ndarray, config: Any) -> float:
-    stored = dequantize(quantized(module, weight, config).matrix)
+    stored = quantized(module, weight, config).dequantize()
     return float(np.sum((weight - stored) ** 2) / np.sum(weight**2))
 
 
-def same(first: PackedMatrix, second: PackedMatrix) -> None:
+def same(first: Quantized, second: Quantized) -> None:
+    assert len(first.stages) == len(second.stages)
+    for one, other in zip(first.stages, second.stages, strict=True):
+        same_matrix(one, other)
+
+
+def same_matrix(first: PackedMatrix, second: PackedMatrix) -> None:
     assert first.terms == second.terms
     assert (first.rows, first.columns, first.group) == (second.rows, second.columns, second.group)
     for name in {**first.planes, **second.planes}:
-        np.testing.assert_array_equal(first.planes[name].words, second.planes[name].words)
+        np.testing.assert_array_equal(first.dense(name), second.dense(name))
         assert first.planes[name].role == second.planes[name].role
     for name in {**first.ints, **second.ints}:
         np.testing.assert_array_equal(first.ints[name].values, second.ints[name].values)
@@ -72,7 +77,7 @@ def test_the_family_holds_the_first_release() -> None:
 def test_a_method_says_where_it_comes_from_and_what_it_takes(method: str) -> None:
     module = family.load("algo.methods", method)
     assert "arXiv:" in module.SOURCE
-    assert isinstance(module.NEEDS_CALIBRATION, bool)
+    assert isinstance(module.needs_calibration(module.Config()), bool)
     assert all(name in catalog.ALL for name in module.FORMATS)
     assert module.Config.__dataclass_params__.frozen
     assert all(field.kw_only for field in dataclasses.fields(module.Config))
@@ -91,16 +96,17 @@ def test_any_width_is_quantized_stored_and_read_back(
     kept = weight.copy()
     result = quantized(module, weight, config)
     np.testing.assert_array_equal(weight, kept)
-    matrix = result.matrix
-    assert (matrix.rows, matrix.columns) == (5, columns)
-    stored = dequantize(matrix)
+    stored = result.dequantize()
+    assert stored.shape == (5, columns)
     assert np.all(np.isfinite(stored))
-    assert 0 < result.published_bits <= bits_per_weight(matrix)
+    assert 0 < result.published_bits <= 8 * result.stored_bytes() / weight.size
 
     path = tmp_path / "m.safetensors"
-    store.save(path, {"layer": matrix}, store.Provenance(method="m"))
-    same(store.load(path)[0]["layer"], matrix)
-    np.testing.assert_array_equal(dequantize(store.load(path)[0]["layer"]), stored)
+    named = dict(zip(("layer", "more"), result.stages, strict=False))
+    store.save(path, named, store.Provenance(method="m"))
+    for name, read in store.load(path)[0].items():
+        same_matrix(read, named[name])
+        np.testing.assert_array_equal(dequantize(read), dequantize(named[name]))
 
 
 @every_case
@@ -108,25 +114,29 @@ def test_storage_counts_the_bytes_that_are_written(module: ModuleType, config: A
     from safetensors import safe_open
 
     result = quantized(module, weight_of(6, 200), config)
-    path = tmp_path / "m.safetensors"
-    store.save(path, {"layer": result.matrix}, store.Provenance(method="m"))
-    with safe_open(path, framework="numpy") as file:
-        sizes = {key.removeprefix("layer/"): file.get_tensor(key).nbytes for key in file.keys()}  # noqa: SIM118
-    assert stored_bytes(result.matrix) == sizes
-    assert bits_per_weight(result.matrix) == 8 * sum(sizes.values()) / (6 * 200)
-    assert math.isclose(sum(breakdown(result.matrix).values()), bits_per_weight(result.matrix))
+    total = 0
+    for matrix in result.stages:
+        path = tmp_path / "m.safetensors"
+        store.save(path, {"layer": matrix}, store.Provenance(method="m"))
+        with safe_open(path, framework="numpy") as file:
+            sizes = {key.removeprefix("layer/"): file.get_tensor(key).nbytes for key in file.keys()}  # noqa: SIM118
+        assert stored_bytes(matrix) == sizes
+        assert bits_per_weight(matrix) == 8 * sum(sizes.values()) / (matrix.rows * matrix.columns)
+        assert math.isclose(sum(breakdown(matrix).values()), bits_per_weight(matrix))
+        total += sum(sizes.values())
+    assert result.stored_bytes() == total
 
 
 @every_case
 def test_the_same_input_gives_the_same_planes(module: ModuleType, config: Any) -> None:
     weight = weight_of(7, 200)
-    same(quantized(module, weight, config).matrix, quantized(module, weight, config).matrix)
+    same(quantized(module, weight, config), quantized(module, weight, config))
 
 
 @every_case
 @pytest.mark.parametrize("columns", COLUMNS)
 def test_one_row_is_a_matrix(module: ModuleType, config: Any, columns: int) -> None:
-    stored = dequantize(quantized(module, weight_of(1, columns), config).matrix)
+    stored = quantized(module, weight_of(1, columns), config).dequantize()
     assert stored.shape == (1, columns)
     assert np.all(np.isfinite(stored))
 
@@ -135,10 +145,10 @@ def test_one_row_is_a_matrix(module: ModuleType, config: Any, columns: int) -> N
 def test_rows_of_zeros_stay_zero_and_spoil_no_other_row(module: ModuleType, config: Any) -> None:
     weight = weight_of(6, 200)
     weight[[0, 3]] = 0
-    stored = dequantize(quantized(module, weight, config).matrix)
+    stored = quantized(module, weight, config).dequantize()
     assert not np.any(stored[[0, 3]])
     assert np.sum((weight - stored) ** 2) < 0.6 * np.sum(weight**2)
-    assert not np.any(dequantize(quantized(module, np.zeros((3, 200)), config).matrix))
+    assert not np.any(quantized(module, np.zeros((3, 200)), config).dequantize())
 
 
 @every_case
@@ -146,8 +156,8 @@ def test_a_group_of_zeros_stays_zero_and_does_not_coarsen_its_row(module: Module
     weight = 1e-4 * weight_of(4, 256)
     expected = error(module, weight[:, :128], config)
     weight[:, 128:] = 0
-    stored = dequantize(quantized(module, weight, config).matrix)
-    if not module.NEEDS_CALIBRATION:  # compensation moves errors of the first block there
+    stored = quantized(module, weight, config).dequantize()
+    if not module.needs_calibration(config):  # compensation moves errors of the first block there
         assert not np.any(stored[:, 128:])
         assert error(module, weight, config) == pytest.approx(expected, rel=0.05, abs=1e-6)
     assert np.all(np.isfinite(stored))
@@ -173,8 +183,8 @@ def test_tiny_magnitudes_lose_little_more_than_ordinary_ones(module: ModuleType,
 def test_a_scale_of_two_to_a_power_changes_the_result_by_that_power(module: ModuleType, config: Any) -> None:
     weight = weight_of(5, 130)
     np.testing.assert_array_equal(
-        dequantize(quantized(module, 0.25 * weight, config).matrix),
-        0.25 * dequantize(quantized(module, weight, config).matrix),
+        quantized(module, 0.25 * weight, config).dequantize(),
+        0.25 * quantized(module, weight, config).dequantize(),
     )
 
 
@@ -199,7 +209,7 @@ def test_smaller_groups_follow_the_weights_closer(module: ModuleType, config: An
 def test_what_is_no_weight_is_refused(method: str, weight: np.ndarray, message: str) -> None:
     module = family.load("algo.methods", method)
     with pytest.raises(ValueError, match=message):
-        module.quantize(weight, np.eye(3), module.Config())
+        module.quantize(weight, Calibration.of(np.eye(3)), module.Config())
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -19,9 +19,14 @@ def evaluate(
     characters: int | None = typer.Option(None, min=2, help="Score only the first so many characters."),
     engine: str = typer.Option("float", help="float, integer or numba (exact integers at --act-bits)."),
     act_bits: int = typer.Option(8, help="Bits of an activation integer, for the integer engines."),
+    reference: Path | None = typer.Option(
+        None, help="Hugging Face directory of the original: KL, flip rate and increase of a packed model."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Score a model on held-out text, in windows no longer than its training context.
+
+    A window of text moves on by half its length (the stride); only what is new in it is scored.
 
     Example: planeforge eval path/to/model --method rtn --format int4-g128
     """
@@ -39,6 +44,7 @@ def evaluate(
             characters=characters,
             engine=engine,
             act_bits=act_bits,
+            reference=reference,
             progress=moved,
         )
     rows = [{"figure": key, "value": value} for key, value in figures.items() if value is not None]

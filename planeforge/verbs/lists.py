@@ -22,23 +22,24 @@ def methods(as_json: bool = JSON) -> None:
     """
     import numpy as np
 
-    from algo.bitplane import family, storage
+    from algo.bitplane import family
+    from algo.formats.quantized import Calibration
 
     rng = np.random.default_rng(0)
-    w, x = rng.normal(size=(256, 256)), rng.normal(size=(512, 256))
+    w, known = rng.normal(size=(256, 256)), Calibration.of(rng.normal(size=(512, 256)))
     rows = []
     for name in family.names("algo.methods"):
         module = family.load("algo.methods", name)
         for format_name in module.FORMATS or ("",):
             config = module.Config(format=format_name) if len(module.FORMATS) > 1 else module.Config()
-            result = module.quantize(w, x.T @ x if module.NEEDS_CALIBRATION else None, config)
+            result = module.quantize(w, known, config)
             rows.append(
                 {
                     "method": name,
                     "format": format_name or "(its own)",
-                    "bits_per_weight": storage.bits_per_weight(result.matrix),
+                    "bits_per_weight": 8 * result.stored_bytes() / w.size,
                     "published": result.published_bits,
-                    "calibration": module.NEEDS_CALIBRATION,
+                    "calibration": module.needs_calibration(config),
                     "source": module.SOURCE,
                 }
             )
