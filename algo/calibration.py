@@ -6,16 +6,16 @@ GPTQ and BiLLM; nothing that reads a Hessian here depends on its scale.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from algo.formats.quantized import Calibration
 
-if TYPE_CHECKING:
-    import torch
+_TOKENS = 1024  #: made float64 at a time
 
 
 def calibrate(
@@ -24,7 +24,8 @@ def calibrate(
     """Calibration of linear layers, by name, over all tokens that reach them while ``forward`` runs.
 
     Parameters: layers, (name, layer); forward, runs the model on all calibration sequences; sequences, how
-    many those are. Products are formed and summed in float64.
+    many those are. Products are formed and summed in float64, on the device the activations are on.
+    Returns calibrations whose Hessian is one array where layers read the same: not to be written to.
     Raises ValueError if a layer sees no token, or one that is not finite.
     """
     inputs = _Inputs()
@@ -34,36 +35,69 @@ def calibrate(
     finally:
         for handle in handles:
             handle.remove()
+    inputs.flush()
     for name, _ in layers:
-        if name not in inputs.grams:
+        if name not in inputs.peaks:
             raise ValueError(f"layer {name} must see calibration tokens, not none")
-        if not np.all(np.isfinite(inputs.grams[name])):
+        if not bool(inputs.peaks[name].isfinite().all()):
             raise ValueError(f"activations of layer {name} must be finite, not NaN or infinity")
-    return {name: Calibration((2 / sequences) * inputs.grams[name], inputs.peaks[name]) for name, _ in layers}
+    hessians = inputs.hessians(sequences)
+    return {name: Calibration(hessians[name], inputs.peaks[name].cpu().numpy()) for name, _ in layers}
 
 
 class _Inputs:
-    """Running sums of ``X^T X``, and running peaks of ``|x|``, by layer."""
+    """Running sums of ``X^T X``, and running peaks of ``|x|``.
+
+    Query, key and value read one tensor, gate and up another: such a tensor's product is formed once and
+    summed once, under the names of all that read it. A name with sums of its own besides gets them added.
+    """
 
     def __init__(self) -> None:
-        self.grams: dict[str, NDArray[np.float64]] = {}
-        self.peaks: dict[str, NDArray[np.float64]] = {}
-        self._seen: Any = None
-        self._now: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self.grams: dict[tuple[str, ...], torch.Tensor] = {}  #: float64 [columns, columns] by readers
+        self.peaks: dict[str, torch.Tensor] = {}  #: float64 [columns] by layer
+        self._tensor: torch.Tensor | None = None  #: whose readers are still being counted
+        self._readers: tuple[str, ...] = ()
+        self._version = 0  #: of the tensor when it was first read
 
     def hook(self, name: str) -> Callable[[Any, tuple[Any, ...]], None]:
         """A forward pre-hook that adds its layer's input to what is known of ``name``."""
 
         def add(layer: Any, args: tuple[Any, ...]) -> None:
-            x = args[0]
-            # Query, key and value read one tensor, gate and up another: its product is made once.
-            if x is not self._seen or self._now is None:
-                tokens = x.detach().reshape(-1, x.shape[-1]).double()
-                self._seen = x
-                self._now = (tokens.T @ tokens).cpu().numpy(), tokens.abs().amax(dim=0).cpu().numpy()
-            gram, peak = self._now
-            first = name not in self.grams
-            self.grams[name] = gram if first else self.grams[name] + gram
-            self.peaks[name] = peak if first else np.maximum(self.peaks[name], peak)
+            if args[0] is self._tensor and name not in self._readers:
+                self._readers = (*self._readers, name)
+                return
+            self.flush()
+            self._tensor, self._readers, self._version = args[0], (name,), args[0]._version
 
         return add
+
+    def flush(self) -> None:
+        """Add the tensor at hand to the sums of its readers."""
+        if self._tensor is None:
+            return
+        if self._tensor._version != self._version:
+            raise ValueError(f"input of layer {self._readers[0]} must stay as it is, not be changed in place")
+        x = self._tensor.detach().reshape(-1, self._tensor.shape[-1])
+        gram = self.grams.get(self._readers)
+        if gram is None:
+            gram = self.grams[self._readers] = x.new_zeros((x.shape[1], x.shape[1]), dtype=torch.float64)
+        for part in x.split(_TOKENS):
+            tokens = part.double()
+            gram.addmm_(tokens.T, tokens)
+        peak = x.abs().amax(dim=0).double()
+        for name in self._readers:
+            known = self.peaks.get(name)
+            self.peaks[name] = peak if known is None else torch.maximum(known, peak)
+        self._tensor, self._readers = None, ()
+
+    def hessians(self, sequences: int) -> dict[str, NDArray[np.float64]]:
+        """Hessian by layer; layers of one sum share one array."""
+        sums = {readers: gram.mul_(2 / sequences).cpu().numpy() for readers, gram in self._emptied()}
+        names = dict.fromkeys(name for readers in sums for name in readers)
+        found = {name: [h for readers, h in sums.items() if name in readers] for name in names}
+        return {name: parts[0] if len(parts) == 1 else np.sum(parts, axis=0) for name, parts in found.items()}
+
+    def _emptied(self) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+        """The sums, each let go once it is taken."""
+        for readers in list(self.grams):
+            yield readers, self.grams.pop(readers)

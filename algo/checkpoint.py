@@ -7,7 +7,7 @@ no remote code) or reaches the network. Every fault is a ValueError of one line 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,19 +51,52 @@ def load(directory: str | Path) -> Checkpoint:
                 quantized, not finite, or does not fill a causal language model
     """
     directory = Path(directory)
+    sha256 = _checked(directory)
+    return _checkpoint(directory, _load_model, sha256)
+
+
+def outline(directory: str | Path) -> Checkpoint:
+    """Returns a Hugging Face directory's checkpoint with its weights left in the files.
+
+    Every tensor is looked at once, on its own, as `load` does; the model's weights are on the meta device.
+
+    Parameters: directory : as for `load`
+    Returns:    Checkpoint, equal to that of `load` but for the weights
+    Raises:     ValueError as `load` does
+    """
+    directory = Path(directory)
+    sha256 = _checked(directory)
+    return _checkpoint(directory, _build_model, sha256)
+
+
+def filled(directory: Path, weights: "dict[str, torch.Tensor]", sha256: str) -> Checkpoint:
+    """Returns the checkpoint of a directory without weight files, and of weights from elsewhere.
+
+    Parameters: directory : holds config.json and tokenizer
+                weights   : by name, as a weight file would hold them
+                sha256    : of what they come from
+    Raises:     ValueError as `load` does, or if the weights do not fill the model
+    """
     _check_config(directory)
-    files = weight_files(directory)
+    return _checkpoint(directory, lambda at: _fill_model(at, weights), sha256)
+
+
+def _checked(directory: Path) -> str:
+    """Returns the digest of a directory's weight files, once all of it is found sound."""
+    _check_config(directory)
     digests = []
-    for path in files:
-        _check_finite(path)
+    for path in weight_files(directory):
+        check_finite(path)
         with path.open("rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
+
+def _checkpoint(directory: Path, make: Callable[[Path], Any], sha256: str) -> Checkpoint:
     # Before transformers is imported, which reads it once; a caller's own setting stands.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with _quiet():
-        model = _load_model(directory)
+        model = make(directory)
         tokenizer = _load_tokenizer(directory)
     return Checkpoint(
         model=model,
@@ -148,10 +181,10 @@ def read_tensor(path: str | Path, tensor: str | None = None) -> FloatArray:
         table = _tensor_table(path)
         name = _only_matrix(path, table) if tensor is None else tensor
         if name not in table:
-            raise ValueError(f"tensor of {path} must be one of {_listed(table)}, not {name!r}")
+            raise ValueError(f"tensor of {path} must be one of {listed(table)}, not {name!r}")
         kind, _ = table[name]
         if kind not in FLOATS:
-            raise ValueError(f"{path}: tensor {name!r} must be one of {_listed(FLOATS)}, not {kind}")
+            raise ValueError(f"{path}: tensor {name!r} must be one of {listed(FLOATS)}, not {kind}")
         with safe_open(path, framework="numpy") as file:
             return _matrix(file.get_tensor(name), f"{path}: tensor {name!r}")
     raise ValueError(f"tensor file must end in .npy or .safetensors, not {str(path)!r}")
@@ -195,12 +228,12 @@ def _only_matrix(path: Path, table: dict[str, tuple[str, list[int]]]) -> str:
     if len(matrices) != 1:
         raise ValueError(
             f"{path} must be given with a tensor name (FILE::NAME), having {len(matrices)} float matrices: "
-            f"{_listed(table)}"
+            f"{listed(table)}"
         )
     return matrices[0]
 
 
-def _listed(names: Any) -> str:
+def listed(names: Any) -> str:
     """Returns the names in order, cut off after twelve: a message is one line."""
     ordered = sorted(names)
     more = f", ... ({len(ordered)} in all)" if len(ordered) > 12 else ""
@@ -220,13 +253,14 @@ def _tensor_table(path: Path) -> dict[str, tuple[str, list[int]]]:
         raise ValueError(f"{path} must be a whole safetensors file ({error}): fetch it again") from error
 
 
-def _check_finite(path: Path) -> None:
+def check_finite(path: Path) -> None:
     """Raises ValueError naming the first tensor of a safetensors file that holds NaN or infinity."""
-    table = _tensor_table(path)
-    with safe_open(path, framework="numpy") as file:
-        for name, (kind, _) in table.items():
-            if kind in FLOATS and not np.isfinite(file.get_tensor(name)).all():
-                raise ValueError(f"{path}: tensor {name!r} must be finite, and holds NaN or infinity")
+    for name, (kind, _) in _tensor_table(path).items():
+        if kind in FLOATS:
+            # Opened for each: what a mapping has touched counts as memory until it is closed.
+            with safe_open(path, framework="numpy") as file:
+                if not np.isfinite(file.get_tensor(name)).all():
+                    raise ValueError(f"{path}: tensor {name!r} must be finite, and holds NaN or infinity")
 
 
 def _read_npy(path: Path) -> npt.NDArray[Any]:
@@ -309,8 +343,8 @@ def _load_model(directory: Path) -> Any:
     import torch
     import transformers
 
-    try:
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+    def read() -> Any:
+        return transformers.AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=torch.float32,
             local_files_only=True,
@@ -318,6 +352,35 @@ def _load_model(directory: Path) -> Any:
             use_safetensors=True,
             output_loading_info=True,
         )
+
+    model, report = _made(directory, read)
+    return _whole(directory, model, report)
+
+
+def _build_model(directory: Path) -> Any:
+    from algo import skeleton
+
+    return _made(directory, lambda: skeleton.build(directory))
+
+
+def _fill_model(directory: Path, weights: "dict[str, torch.Tensor]") -> Any:
+    import torch
+
+    bare = _build_model(directory)
+
+    def fill() -> Any:
+        return type(bare).from_pretrained(
+            None, config=bare.config, state_dict=weights, dtype=torch.float32, output_loading_info=True
+        )
+
+    model, report = _made(directory, fill)
+    return _whole(directory, model, report)
+
+
+def _made(directory: Path, make: Callable[[], Any]) -> Any:
+    """Returns what ``make`` does with transformers, whose errors become one."""
+    try:
+        return make()
     except Exception as error:  # a wrong config ends in anything, from KeyError to RuntimeError
         if "auto_map" in _json_object(directory / "config.json"):
             raise ValueError(
@@ -326,9 +389,12 @@ def _load_model(directory: Path) -> Any:
         raise ValueError(
             f"{directory} must load as a causal language model, and does not: {_first_line(error)}"
         ) from error
+
+
+def _whole(directory: Path, model: Any, report: dict[str, Any]) -> Any:
     missing = report["missing_keys"]
     if missing:  # transformers would fill them with random numbers
-        raise ValueError(f"{directory} must hold all of {type(model).__name__}, and lacks {_listed(missing)}")
+        raise ValueError(f"{directory} must hold all of {type(model).__name__}, and lacks {listed(missing)}")
     return model.eval().requires_grad_(False)
 
 

@@ -67,9 +67,9 @@ def evaluate(
             *_from_source(model, method, format_name, given or {}, calib, progress),
         )
         original = original if method is None else _loaded(model)
+    tokens = evaluation.tokens(checkpoint, body)
     if reference is not None and original is not None:
         _check_same(original, checkpoint)
-    tokens = evaluation.tokens(checkpoint, body)
     quantized = _with_engine(checkpoint.model, matrices, engine, act_bits)
     remembered = None
     if original is not None:

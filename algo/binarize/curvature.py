@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 Floats = NDArray[np.float64]
+
+#: What the damping is multiplied by, one after the other, until the factorization succeeds.
+_ESCALATION = (1, 10, 100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,27 +38,39 @@ def flat(columns: int) -> Curvature:
 def curvature(hessian: ArrayLike, columns: int, damping: float) -> Curvature:
     """Factor the inverse of a damped Hessian.
 
-    A dead channel (diagonal 0) gets diagonal 1; then ``damping`` times the diagonal's mean is added to it.
+    A dead channel (diagonal 0) gets diagonal 1; then ``damping`` times the diagonal's mean is added to it,
+    and ten or a hundred times that where the sum is still not positive definite.
 
     Parameters: hessian, float [columns, columns], symmetric; its scale does not matter to any user.
     Raises: ValueError if it has another shape, is not finite, or is not positive definite when damped.
     Source: Frantar et al., GPTQ, arXiv:2210.17323, section 4, step 3; differs in: float64, and the factor
-    is the inverse of a reversed Cholesky factor, so no inverse matrix is formed.
+    is the inverse of a reversed Cholesky factor, in the place of one copy of the Hessian.
     """
-    array = np.array(hessian, np.float64)
-    if array.shape != (columns, columns):
-        raise ValueError(f"hessian must have shape [{columns}, {columns}], not {list(array.shape)}")
-    if not np.all(np.isfinite(array)):
+    given = np.asarray(hessian, np.float64)
+    if given.shape != (columns, columns):
+        raise ValueError(f"hessian must have shape [{columns}, {columns}], not {list(given.shape)}")
+    if not np.all(np.isfinite(given)):
         raise ValueError("hessian must be finite, not NaN or infinity")
-    diagonal = np.diagonal(array).copy()
-    dead = diagonal == 0
-    diagonal[dead] = 1
-    np.fill_diagonal(array, diagonal + damping * diagonal.mean())
-    try:
-        reverse = np.linalg.cholesky(array[::-1, ::-1])
-    except np.linalg.LinAlgError:
-        raise ValueError(
-            f"hessian must be positive definite at damping {damping:g}, not indefinite: is it a sum of x x^T?"
-        ) from None
-    upper = np.ascontiguousarray(reverse[::-1, ::-1])
-    return Curvature(solve_triangular(upper, np.eye(columns), lower=False), dead)
+    dead = np.diagonal(given) == 0
+    for times in _ESCALATION:
+        factor = _factor(given, dead, damping * times)
+        if factor is not None:
+            return Curvature(factor, dead)
+    raise ValueError(
+        f"hessian must be positive definite at damping {damping * times:g}, not indefinite: "
+        "is it a sum of x x^T?"
+    )
+
+
+def _factor(given: Floats, dead: NDArray[np.bool_], damping: float) -> Floats | None:
+    """``U``, or None if the damped Hessian has no Cholesky factor."""
+    # With rows and columns reversed H = L L^T, so H = R R^T with R upper triangular, and U is its inverse.
+    # A C-ordered symmetric matrix is its own Fortran-ordered self: LAPACK works in place on this one copy.
+    work = np.ascontiguousarray(given[::-1, ::-1])
+    diagonal = np.where(dead, 1.0, np.diagonal(given))
+    np.fill_diagonal(work, (diagonal + damping * diagonal.mean())[::-1])
+    lower, failed = dpotrf(work.T, lower=1, overwrite_a=1, clean=1)
+    if failed:
+        return None
+    inverse, failed = dtrtri(lower, lower=1, overwrite_c=1)
+    return None if failed else inverse[::-1, ::-1]

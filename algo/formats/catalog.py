@@ -25,10 +25,17 @@ def _unsigned(bits: int, source: str) -> Format:
 
 _MIN_MAX = "asymmetric min/max grid: Nagel et al., arXiv:2106.08295, section 2.2; groups of 128 columns: "
 
-INT8_G128 = _unsigned(8, _MIN_MAX + "Frantar et al., GPTQ, arXiv:2210.17323, section 5")
-INT4_G128 = _unsigned(4, _MIN_MAX + "Frantar et al., GPTQ, arXiv:2210.17323, section 5")
-INT3_G128 = _unsigned(3, _MIN_MAX + "Frantar et al., GPTQ, arXiv:2210.17323, section 5")
-INT2_G128 = _unsigned(2, _MIN_MAX + "Frantar et al., GPTQ, arXiv:2210.17323, section 5")
+_GPTQ = _MIN_MAX + "Frantar et al., GPTQ, arXiv:2210.17323, section 5"
+
+INT8_G128 = _unsigned(8, _GPTQ)
+INT7_G128 = _unsigned(7, _GPTQ)
+INT6_G128 = _unsigned(6, _GPTQ)
+INT5_G128 = _unsigned(5, _GPTQ)
+INT4_G128 = _unsigned(4, _GPTQ)
+INT3_G128 = _unsigned(3, _GPTQ)
+INT2_G128 = _unsigned(2, _GPTQ)
+#: Codes 0 and 1: {0, s} or {-s, 0}, no sign; the "1-bit RTN" row of the binarization papers.
+INT1_G128 = _unsigned(1, _MIN_MAX + "as 1-bit RTN in Huang et al., BiLLM, arXiv:2402.04291, table 2")
 
 SIGN_G128 = Format(
     name="sign-g128",

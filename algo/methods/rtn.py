@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from algo.bitplane.build import from_digits
 from algo.bitplane.format import Digit, Format
-from algo.bitplane.scales import round_scale
 from algo.formats import catalog, grouping
+from algo.formats.grouped import IntegerConfig
 from algo.formats.quantized import Calibration, Quantized, checked_weight
 
 SOURCE = (
@@ -29,14 +29,10 @@ FORMATS = catalog.accepted_by(_has_zero_point, first=catalog.INT4_G128)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(IntegerConfig):
     """Which integers, and how many columns share a scale and a zero point."""
 
-    format: str = FORMATS[0]
-    group: int | None = None  #: columns; None: the format's own
-
-    def __post_init__(self) -> None:
-        catalog.choose(self.format, FORMATS, self.group)
+    allowed = FORMATS
 
 
 def needs_calibration(config: Config) -> bool:
@@ -50,7 +46,8 @@ def quantize(
     """Round ``weight`` to the nearest code of each (row, group)'s grid.
 
     ``lo = min(0, min w)``, ``hi = max(0, max w)``, ``s = (hi - lo) / (2**b - 1)``, ``z = rne(-lo / s)``,
-    ``q = clip(rne(w / s) + z, 0, 2**b - 1)``; the matrix stands for ``s * (q - z)``.
+    ``q = clip(rne(w / s) + z, 0, 2**b - 1)``; the matrix stands for ``s * (q - z)``. With b = 1 that is
+    {0, s} or {-s, 0}, no sign: the row of the binarization papers that explodes.
 
     Parameters: weight, float64 [rows, columns]; calibration, not used.
     Raises: ValueError if the weight is not finite, not of two axes, or its scales do not fit their format.
@@ -59,23 +56,14 @@ def quantize(
     for its format becomes the smallest it holds.
     """
     weight = checked_weight(weight)
-    config = Config() if config is None else config
-    fmt = catalog.choose(config.format, FORMATS, config.group)
+    fmt = (Config() if config is None else config).chosen()
     columns = weight.shape[1]
     first = grouping.starts(columns, fmt.group)
-    low = np.minimum(np.minimum.reduceat(weight, first, axis=1), 0)
-    high = np.maximum(np.maximum.reduceat(weight, first, axis=1), 0)
+    low = np.minimum.reduceat(weight, first, axis=1)
+    high = np.maximum.reduceat(weight, first, axis=1)
 
-    scale = _stored((high - low) / fmt.high, fmt.scale)
-    zero = np.clip(grouping.codes_of(-low, scale), 0, fmt.high)
+    scale = grouping.stored_scale(grouping.min_max(low, high, fmt.high, fmt.scale), fmt.scale)
+    zero = grouping.zero_points(low, scale, fmt.high)
     codes = grouping.codes_of(weight, grouping.spread(scale, columns, fmt.group))
     codes = np.clip(codes + grouping.spread(zero, columns, fmt.group), 0, fmt.high)
     return Quantized(matrix=from_digits(fmt, codes, scale, zero), published_bits=fmt.published_bits)
-
-
-def _stored(real: NDArray[np.float64], scale_format: str) -> NDArray[np.float64]:
-    """Scales as stored; none above 0 vanishes in its format: a wider step loses less than all codes."""
-    lost = (round_scale(real, scale_format) == 0) & (real > 0)
-    if np.any(lost):
-        real = np.where(lost, grouping.smallest_scale(scale_format), real)
-    return grouping.stored_scale(real, scale_format)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from algo.bitplane.build import from_digits
 from algo.bitplane.format import Digit
 from algo.formats import catalog, grouping
+from algo.formats.grouped import FormatConfig
 from algo.formats.quantized import Calibration, Quantized, checked_weight
 
 SOURCE = "binary weight network: Rastegari et al., XNOR-Net, arXiv:1603.05279, section 3.1"
@@ -19,14 +20,11 @@ FORMATS = catalog.accepted_by(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(FormatConfig):
     """Which one-bit format, and how many columns share a scale."""
 
+    allowed = FORMATS
     format: str = FORMATS[0]
-    group: int | None = None  #: columns; None: the format's own
-
-    def __post_init__(self) -> None:
-        catalog.choose(self.format, FORMATS, self.group)
 
 
 def needs_calibration(config: Config) -> bool:
@@ -44,8 +42,7 @@ def quantize(
     Source: `SOURCE`; differs in: a scale per row and column group, where the paper has one per filter.
     """
     weight = checked_weight(weight)
-    config = Config() if config is None else config
-    fmt = catalog.choose(config.format, FORMATS, config.group)
+    fmt = (Config() if config is None else config).chosen()
     scale = grouping.stored_scale(grouping.means(np.abs(weight), fmt.group), fmt.scale)
     digits = np.where(weight < 0, -1, 1).astype(np.int64)
     return Quantized(matrix=from_digits(fmt, digits, scale), published_bits=fmt.published_bits)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from algo.bitplane.build import from_digits
 from algo.bitplane.format import Format
 from algo.formats import catalog, grouping
+from algo.formats.grouped import FormatConfig
 from algo.formats.quantized import Calibration, Quantized, checked_weight
 
 SOURCE = "BitNet b1.58: Ma et al., arXiv:2402.17764, section 2 (absmean)"
@@ -24,14 +25,11 @@ FORMATS = catalog.accepted_by(_is_ternary, first=catalog.TERNARY_G128)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(FormatConfig):
     """Which ternary format, and how many columns share a scale."""
 
+    allowed = FORMATS
     format: str = FORMATS[0]
-    group: int | None = None  #: columns; None: the format's own
-
-    def __post_init__(self) -> None:
-        catalog.choose(self.format, FORMATS, self.group)
 
 
 def needs_calibration(config: Config) -> bool:
@@ -51,8 +49,7 @@ def quantize(
     epsilon beside gamma, a group with gamma 0 is all zeros.
     """
     weight = checked_weight(weight)
-    config = Config() if config is None else config
-    fmt = catalog.choose(config.format, FORMATS, config.group)
+    fmt = (Config() if config is None else config).chosen()
     gamma = grouping.stored_scale(grouping.means(np.abs(weight), fmt.group), fmt.scale)
     codes = grouping.codes_of(weight, grouping.spread(gamma, weight.shape[1], fmt.group))
     return Quantized(matrix=from_digits(fmt, np.clip(codes, -1, 1), gamma), published_bits=fmt.published_bits)

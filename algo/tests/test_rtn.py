@@ -39,6 +39,9 @@ def codes(weight: list[list[float]], fmt: str, group: int = 128) -> tuple[list, 
         ([-2.5, 12.5, 0], "int4-g128", ([0, 14, 2], [2], [1])),
         # lo = -3.5, hi = 11.5: zero = 4, and 11.5 would be code 16: clipped
         ([-3.5, 11.5, 1], "int4-g128", ([0, 15, 5], [4], [1])),
+        # one plane holds 0 and one end of the range: no sign
+        ([3, 1.4, 1.6], "int1-g128", ([1, 0, 1], [0], [3])),
+        ([-3, -1.4, -1.6], "int1-g128", ([0, 1, 0], [1], [3])),
         # an all-zero group stores scale 0
         ([0, 0, 0], "int3-g128", ([0, 0, 0], [0], [0])),
     ],
@@ -78,6 +81,22 @@ def test_a_scale_below_the_formats_smallest_becomes_that() -> None:
     assert grouping.smallest_scale("e8m0") == 2.0**-127
     weight = [[2.0**-22, 0.0, 2.0**-24]]
     assert codes(weight, "int8-g128") == ([[4, 0, 1]], [[0]], [[2.0**-24]])
+
+
+def test_a_scale_its_format_would_shrink_by_more_than_a_part_in_a_thousand_grows_instead() -> None:
+    # 1.4 * 2^-24 is nearest to 2^-24, by which 15 codes would end at 10.7 steps of the real scale.
+    weight = [[15 * 1.4 * 2.0**-24, 0.0]]
+    assert codes(weight, "int4-g128") == ([[10, 0]], [[0]], [[2.0**-23]])
+
+
+def test_every_width_from_one_to_eight_bits_is_taken_by_number() -> None:
+    weight = np.random.default_rng(0).standard_normal((2, 140))
+    for bits in range(1, 9):
+        config = rtn.Config(bits=bits)
+        assert config.format == f"int{bits}-g128"
+        assert config == rtn.Config(bits=bits, format=f"int{bits}-g128")
+        matrix = rtn.quantize(weight, config=config).matrix
+        assert len(matrix.planes) == bits
 
 
 def test_packing_changes_no_stored_scale() -> None:
