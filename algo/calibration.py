@@ -81,7 +81,7 @@ class _Inputs:
         gram = self.grams.get(self._readers)
         if gram is None:
             gram = self.grams[self._readers] = x.new_zeros((x.shape[1], x.shape[1]), dtype=torch.float64)
-        for part in x.split(_TOKENS):
+        for part in torch.split(x, _TOKENS):
             tokens = part.double()
             gram.addmm_(tokens.T, tokens)
         peak = x.abs().amax(dim=0).double()

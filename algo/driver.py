@@ -1,4 +1,4 @@
-"""A whole model through one method, decoder block after decoder block.
+"""A whole model through one method, or a plan of several, decoder block after decoder block.
 
 A block's inputs come from the blocks before it as they are already quantized; its Hessians from the block as
 it still is. All its layers are quantized from that one pass, then it runs again to make the next's inputs.
@@ -10,28 +10,50 @@ several sequences run side by side, which float32 sums may notice in their last 
 from __future__ import annotations
 
 import copy
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from algo.bitplane import family
-from algo.calibration import calibrate
-from algo.checkpoint import Checkpoint, linear_layers
+from algo.block_source import BlockSource, Layers, MemoryBlocks, decoder_blocks
+from algo.checkpoint import Checkpoint
 from algo.errors import output_error_by_hessian, weight_error
+from algo.feed import Feed, checked_ids
 from algo.formats.quantized import Calibration, Quantized
+from algo.plan import Choice, Plan, check_layers
 
-Layers = list[tuple[str, torch.nn.Linear]]
-Call = tuple[tuple[Any, ...], dict[str, Any]]  #: positional and named arguments
+__all__ = ["Allocating", "LayerResult", "Layers", "Progress", "QuantizedModel", "decoder_blocks"]
+__all__ += ["allocated", "block_facts", "choices", "quantize_blocks", "quantize_model"]
+
 Progress = Callable[[int, int, str], None]  #: called with (layers done, layers in all, the layer's name)
+Weights = Mapping[str, tuple[NDArray[np.float64], Calibration]]  #: weight and calibration by layer
 
-_SEQUENCES = 8  #: that run side by side
+
+class Allocating(Protocol):
+    """A method whose configuration is shared out over the decoder blocks (N:M by outliers, for instance).
+
+    A module of `algo.methods` that has these is asked before the first block is quantized, where its
+    configuration wants it; in a plan each layer's configuration stands as it is.
+    """
+
+    def wants_allocation(self, config: Any) -> bool:
+        """Whether ``config`` is to be shared out."""
+
+    def block_fact(self, layers: Weights, config: Any) -> float:
+        """What sharing out needs to know of one decoder block.
+
+        Parameters: layers, weight float64 [rows, columns] and calibration of each of its layers, all of the
+        full-precision model; a weight is made anew each time it is asked for.
+        """
+
+    def allocate(self, block_facts: Sequence[float], config: Any) -> Sequence[Any]:
+        """One configuration for each decoder block, from the facts of all, in order."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,9 +61,11 @@ class LayerResult:
     """One linear layer quantized; errors are those of the stored matrix, all rounding included."""
 
     quantized: Quantized
+    choice: Choice
     weight_error: float  #: share of ``||W||**2``
     output_error: float | None  #: share of the output's energy on the calibration tokens; None without any
     seconds: float  #: of the method alone
+    source: str  #: sha256 of the float32 weight it was made from
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,141 +78,207 @@ class QuantizedModel:
 
 def quantize_model(
     checkpoint: Checkpoint | torch.nn.Module,
-    method: str,
+    method: str | Plan,
     config: Any = None,
     calibration_ids: ArrayLike | None = None,
     progress: Progress | None = None,
+    *,
+    device: str = "cpu",
 ) -> QuantizedModel:
-    """Quantize every linear layer inside the decoder blocks of a model, which itself stays as it is.
+    """Quantize every linear layer inside the decoder blocks of a model in memory, which stays as it is.
 
-    Parameters: checkpoint, or its transformers model; method, a name of the family ``algo.methods``; config,
-    of that method, None for its defaults; calibration_ids, int [sequences, length], may be None where the
-    method needs none, and then no output error is measured.
-    Raises: ValueError if the method is unknown or lacks what it needs, or the tokens do not fit the model.
+    Parameters: checkpoint, or its transformers model; method, a name of the family ``algo.methods``, or a
+    plan that names one for each layer; config, of that method, None for its defaults; calibration_ids, int
+    [sequences, length], may be None where the method needs none, and then no output error is measured;
+    device, torch's name of where blocks run.
+    Raises: ValueError if the method is unknown or lacks what it needs, a plan names other layers than the
+    model has, or the tokens do not fit the model.
     """
-    module = family.load("algo.methods", method)
-    config = module.Config() if config is None else config
-    if calibration_ids is None and module.needs_calibration(config):
-        raise ValueError(f"calibration_ids must be given for {method}, not None")
-    source = checkpoint.model if isinstance(checkpoint, Checkpoint) else checkpoint
-    model = copy.deepcopy(source).float().eval()
-    blocks = decoder_blocks(model)
-    ids = None if calibration_ids is None else _checked_ids(model, calibration_ids)
+    given = checkpoint.model if isinstance(checkpoint, Checkpoint) else checkpoint
+    one = _choice(method, config)
+    model = copy.deepcopy(given).float().cpu().eval()
+    source = MemoryBlocks(model, device)
+    ids = None if calibration_ids is None else checked_ids(model, calibration_ids)
+    width = 0 if ids is None else hidden_width(model)
 
+    def feed() -> Feed | None:
+        return None if ids is None else Feed(ids, width, device)
+
+    configs = None
+    if isinstance(one, Choice) and wants_allocation(one):
+        facts: list[float] = []
+        block_facts(source, one, _given(feed(), one), lambda index, fact: facts.append(fact))
+        configs = allocated(one, facts)
     results: dict[str, LayerResult] = {}
-    total = sum(len(layers) for _, layers in blocks)
-    with torch.no_grad():
-        feed = None if ids is None else _Feed(model, [block for block, _ in blocks], ids)
-        for index, (_, layers) in enumerate(blocks):
-            known = {} if feed is None else feed.calibrations(index, layers)
-            for name, layer in layers:
-                results[name] = _replace(module, config, layer, known.get(name))
-                if progress is not None:
-                    progress(len(results), total, name)
-            if feed is not None:
-                feed.advance(index)
+    quantize_blocks(
+        source,
+        choices(source.names, one, configs),
+        feed(),
+        lambda index, layers: results.update(layers),
+        progress=progress,
+    )
     return QuantizedModel(layers=results, model=model)
 
 
-def decoder_blocks(model: torch.nn.Module) -> list[tuple[torch.nn.Module, Layers]]:
-    """Decoder blocks of a model in order, each with the (name, layer) pairs that get quantized.
+def hidden_width(model: Any) -> int:
+    """Width of the hidden states between a model's blocks."""
+    return int(model.config.get_text_config().hidden_size)
 
-    The blocks are the members of the first ModuleList that holds such layers.
 
-    Raises ValueError if a layer to be quantized stands in no block of that list.
+def _choice(method: str | Plan, config: Any) -> Choice | Plan:
+    if isinstance(method, Plan):
+        if config is not None:
+            raise ValueError(f"config must be left out with a plan, not {config!r}")
+        return method
+    module = family.load("algo.methods", method)
+    return Choice(method=method, config=module.Config() if config is None else config)
+
+
+def choices(
+    names: Sequence[Sequence[str]], one: Choice | Plan, configs: Sequence[Any] | None = None
+) -> dict[str, Choice]:
+    """The choice of each layer, in model order.
+
+    Parameters: names, of the layers by block; one choice for all, or a plan; configs, of one's method, by
+    block, in place of its own.
+    Raises ValueError if a plan does not name exactly these layers.
     """
-    linears = linear_layers(model)
-    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.ModuleList)]
-    name, members = next((n, m) for n, m in lists if any(layer.startswith(f"{n}.") for layer, _ in linears))
-    blocks = [
-        (block, [(n, layer) for n, layer in linears if n.startswith(f"{name}.{index}.")])
-        for index, block in enumerate(members)
-    ]
-    inside = {n for _, layers in blocks for n, _ in layers}
-    for stray in (n for n, _ in linears if n not in inside):
-        raise ValueError(f"model must have one list of decoder blocks, {name}, not {stray} outside it")
-    return blocks
+    if isinstance(one, Plan):
+        check_layers(one, [name for block in names for name in block])
+        return {name: one.layers[name] for block in names for name in block}
+    by_block = [one.config] * len(names) if configs is None else configs
+    return {
+        name: Choice(method=one.method, config=config)
+        for block, config in zip(names, by_block, strict=True)
+        for name in block
+    }
 
 
-def _replace(
-    module: ModuleType, config: Any, layer: torch.nn.Linear, calibration: Calibration | None
-) -> LayerResult:
+def wants_allocation(one: Choice) -> bool:
+    """Whether a choice's configuration is to be shared out over the blocks; see `Allocating`."""
+    return hasattr(one.module, "allocate") and bool(one.module.wants_allocation(one.config))
+
+
+def allocated(one: Choice, facts: Sequence[float]) -> Sequence[Any]:
+    """The method's configuration for each block.
+
+    Raises ValueError if the method gives another number of them.
+    """
+    configs: Sequence[Any] = one.module.allocate(facts, one.config)
+    if len(configs) != len(facts):
+        raise ValueError(f"allocate of {one.method} must give {len(facts)} configs, not {len(configs)}")
+    return configs
+
+
+def block_facts(
+    source: BlockSource,
+    one: Choice,
+    feed: Feed,
+    sink: Callable[[int, float], None],
+    *,
+    start: int = 0,
+    progress: Progress | None = None,
+) -> None:
+    """One pass over the full-precision model, for what the method wants to know of each block.
+
+    Parameters: as `quantize_blocks`; sink, called with each block's index and fact.
+    """
+    total, done = sum(map(len, source.names)), sum(map(len, source.names[:start]))
+    with torch.no_grad():
+        feed.enter(source, start)
+        for index in range(start, len(source.names)):
+            with source.block(index) as (block, layers):
+                last = index + 1 == len(source.names)
+                observe = feed.calibrations if last else feed.calibrations_on_the_way
+                known = observe(index, block, layers)
+                fact = float(one.module.block_fact(_Weights(layers, known), one.config))
+            sink(index, fact)
+            for name in source.names[index]:
+                done += 1
+                if progress is not None:
+                    progress(done, total, name)
+
+
+class _Weights(Mapping[str, tuple[NDArray[np.float64], Calibration]]):
+    """Weights and calibrations of a block's layers; a weight is float64 only while it is looked at."""
+
+    def __init__(self, layers: Layers, known: Mapping[str, Calibration]) -> None:
+        self._layers, self._known = dict(layers), known
+
+    def __getitem__(self, name: str) -> tuple[NDArray[np.float64], Calibration]:
+        return _weight(self._layers[name]), self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+
+def quantize_blocks(
+    source: BlockSource,
+    chosen: Mapping[str, Choice],
+    feed: Feed | None,
+    sink: Callable[[int, dict[str, LayerResult]], None],
+    *,
+    start: int = 0,
+    progress: Progress | None = None,
+) -> None:
+    """Quantize block after block; one block's weights and Hessians are held at a time.
+
+    Parameters: source of the blocks; chosen, of each layer; feed, the calibration tokens, None where no
+    method needs them; sink, called with a block's index and results when it and the hidden states behind it
+    are done; start, the first block, the ones before it being done.
+    Raises: ValueError if a method needs calibration and there is none.
+    """
+    for choice in chosen.values():
+        if feed is None and choice.module.needs_calibration(choice.config):
+            raise ValueError(f"calibration_ids must be given for {choice.method}, not None")
+    total, done = len(chosen), sum(map(len, source.names[:start]))
+    with torch.no_grad():
+        if feed is not None and start < len(source.names):
+            feed.enter(source, start)
+        for index in range(start, len(source.names)):
+            results: dict[str, LayerResult] = {}
+            with source.block(index) as (block, layers):
+                known = {} if feed is None else feed.calibrations(index, block, layers)
+                for name, layer in layers:
+                    # Let go at once: of a wide layer it is larger than the layer.
+                    results[name] = _replace(chosen[name], layer, known.pop(name, None))
+                    done += 1
+                    if progress is not None:
+                        progress(done, total, name)
+                if feed is not None and index + 1 < len(source.names):
+                    feed.advance(index, block)
+            sink(index, results)
+
+
+def _weight(layer: torch.nn.Linear) -> NDArray[np.float64]:
+    return layer.weight.detach().double().cpu().numpy()
+
+
+def _replace(choice: Choice, layer: torch.nn.Linear, calibration: Calibration | None) -> LayerResult:
     """Quantize one layer and put the dequantized weights in its place."""
-    weight = layer.weight.detach().double().cpu().numpy()
+    weight = _weight(layer)
+    source = hashlib.sha256(np.ascontiguousarray(weight, np.float32).tobytes()).hexdigest()
     start = time.perf_counter()
-    quantized: Quantized = module.quantize(weight, calibration, config)
+    quantized: Quantized = choice.module.quantize(weight, calibration, choice.config)
     seconds = time.perf_counter() - start
     stored = quantized.dequantize()
     layer.weight.copy_(torch.from_numpy(stored))
     return LayerResult(
         quantized=quantized,
+        choice=choice,
         weight_error=weight_error(weight, stored),
         output_error=(
             None if calibration is None else output_error_by_hessian(calibration.hessian, weight, stored)
         ),
         seconds=seconds,
+        source=source,
     )
 
 
-class _Feed:
-    """The calibration tokens on their way through the blocks."""
-
-    def __init__(self, model: Any, blocks: list[torch.nn.Module], ids: torch.Tensor) -> None:
-        self.blocks = blocks
-        self.sequences = len(ids)
-        self.states: list[torch.Tensor] = []  #: of each batch, the input of the block to come
-        self.rest: list[list[Call]] = []  #: what else a block is given, by batch and block
-        for batch in torch.split(ids, _SEQUENCES):
-            self._record(model, batch)
-
-    def _record(self, model: Any, batch: torch.Tensor) -> None:
-        """One pass of the untouched model. Positions and masks may differ by block, not by weight."""
-        calls: list[Call] = []
-
-        def note(block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            state, *others = args
-            if not calls:
-                self.states.append(state)
-            calls.append((tuple(others), kwargs))
-
-        handles = [block.register_forward_pre_hook(note, with_kwargs=True) for block in self.blocks]
-        try:
-            # Without a cache: a block runs more than once here, and each run would lengthen it.
-            model(batch, use_cache=False)
-        finally:
-            for handle in handles:
-                handle.remove()
-        self.rest.append(calls)
-
-    def _outputs(self, index: int) -> Iterator[torch.Tensor]:
-        for state, calls in zip(self.states, self.rest, strict=True):
-            args, kwargs = calls[index]
-            output = self.blocks[index](state, *args, **kwargs)
-            yield output[0] if isinstance(output, tuple) else output
-
-    def calibrations(self, index: int, layers: Layers) -> dict[str, Calibration]:
-        """Calibration of a block's layers by name, from the block as it is now."""
-        if not layers:
-            return {}
-        return calibrate(layers, lambda: _exhaust(self._outputs(index)), self.sequences)
-
-    def advance(self, index: int) -> None:
-        """Take the states through a block."""
-        self.states = list(self._outputs(index))
-
-
-def _exhaust(outputs: Iterator[torch.Tensor]) -> None:
-    for _ in outputs:
-        pass
-
-
-def _checked_ids(model: Any, calibration_ids: ArrayLike) -> torch.Tensor:
-    ids = np.asarray(calibration_ids)
-    if ids.ndim != 2 or ids.dtype.kind not in "iu" or ids.size == 0:
-        raise ValueError(
-            f"calibration_ids must be integers [sequences, length], not {ids.dtype} {list(ids.shape)}"
-        )
-    entries = model.get_input_embeddings().num_embeddings
-    for stray in chain(ids[ids < 0][:1], ids[ids >= entries][:1]):
-        raise ValueError(f"calibration_ids must lie in [0, {entries - 1}], not {int(stray)}")
-    return torch.from_numpy(ids.astype(np.int64))
+def _given(feed: Feed | None, one: Choice) -> Feed:
+    if feed is None:
+        raise ValueError(f"calibration_ids must be given for {one.method}, not None")
+    return feed

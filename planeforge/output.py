@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+_ESTIMATED = 3600.0  #: seconds of past steps the time left is reckoned from: a layer may take minutes
+
 
 class Failure(Exception):
     """The work itself failed or a comparison mismatched: exit status 1."""
@@ -64,7 +66,7 @@ def cell(value: Any) -> str:
 
 @contextmanager
 def progress(description: str) -> Iterator[Callable[[float, str], None]]:
-    """A bar on standard error, moved by calling ``(share of the work done, what is being done)``.
+    """A bar on standard error, with the time left, moved by ``(share of the work done, what is being done)``.
 
     Silent when standard error is no terminal.
     """
@@ -72,9 +74,23 @@ def progress(description: str) -> Iterator[Callable[[float, str], None]]:
         yield lambda share, doing: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(
+        *columns,
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        speed_estimate_period=_ESTIMATED,
+    ) as bar:
         task = bar.add_task(description, total=1.0)
         yield lambda share, doing: bar.update(task, completed=share, description=f"{description}: {doing}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from algo.bitplane.matrix import PackedMatrix
     from algo.bitplane.store import Provenance
+    from algo.formats.quantized import Quantized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,17 @@ class QuantizedTensor:
     """A packed matrix and the figures `planeforge quantize --json` prints of it."""
 
     matrix: PackedMatrix
+    inner: PackedMatrix | None = None  #: of a matrix held as a product of two: what meets the activations
     provenance: Provenance
     figures: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def matrices(self) -> dict[str, PackedMatrix]:
+        """What is stored, named as `algo.formats.stages` says; the tensor's own name is ``weight``."""
+        from algo.formats.stages import INNER
+
+        inner = {} if self.inner is None else {"weight" + INNER: self.inner}
+        return {**inner, "weight": self.matrix}
 
 
 def quantize(
@@ -58,7 +68,8 @@ def quantize(
     seconds = time.perf_counter() - began
     return QuantizedTensor(
         matrix=result.matrix,
-        provenance=_provenance(method, config, np.asarray(w), result.published_bits),
+        inner=result.inner,
+        provenance=_provenance(method, config, w, result.published_bits),
         figures=_figures(method, w, result, x, held) | {"seconds": seconds},
     )
 
@@ -90,20 +101,20 @@ def _provenance(method: str, config: Any, w: NDArray[np.float64], published: flo
 def _figures(
     method: str,
     w: NDArray[np.float64],
-    result: Any,
+    result: Quantized,
     x: NDArray[np.float64] | None,
     held: NDArray[np.float64] | None,
 ) -> dict[str, Any]:
-    from algo.bitplane import decode, storage
     from algo.errors import output_error, weight_error
+    from algo.formats import stages
 
-    q = decode.dequantize(result.matrix)
+    q = result.dequantize()
     return {
         "method": method,
         "shape": list(w.shape),
-        "bits_per_weight": storage.bits_per_weight(result.matrix),
+        "bits_per_weight": 8 * result.stored_bytes() / w.size,
         "bits_per_weight_published": result.published_bits,
-        "breakdown": storage.breakdown(result.matrix),
+        "breakdown": stages.breakdown(result.stages),
         "weight_error": weight_error(w, q),
         "output_error": None if x is None else output_error(x, w, q),
         "holdout_error": None if held is None else output_error(held, w, q),
@@ -111,9 +122,13 @@ def _figures(
     }
 
 
-def overall_bits(matrices: Sequence[PackedMatrix]) -> float:
-    """Honest bits per weight of several matrices together."""
-    from algo.bitplane import storage
+def overall_bits(matrices: Mapping[str, PackedMatrix] | Sequence[PackedMatrix]) -> float:
+    """Honest bits per weight of several matrices together.
 
-    total = sum(sum(storage.stored_bytes(matrix).values()) for matrix in matrices)
-    return 8 * total / sum(matrix.rows * matrix.columns for matrix in matrices)
+    By name, the two factors of a product count as the one layer they are; without names, as two.
+    """
+    from algo.formats import stages
+
+    if isinstance(matrices, Mapping):
+        return stages.stored_bits(matrices)
+    return stages.stored_bits({str(index): matrix for index, matrix in enumerate(matrices)})

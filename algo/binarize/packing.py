@@ -23,9 +23,10 @@ SCALE_FORMAT = "fp16"
 _HALVES = ("mean", "difference")  #: what replaces a pair of scalars
 
 
-def _term(
+def term(
     plane: str, scale: str, offset: str | None = None, mask: str | None = None, col: str | None = None
 ) -> Term:
+    """A sign plane times its scale."""
     return Term(
         planes=(plane,), coefs=(1,), digit=Digit.BIPOLAR, scale=scale, offset=offset, mask=mask, col=col
     )
@@ -50,29 +51,28 @@ def two_planes(blocks: Sequence[Block], group: int) -> PackedMatrix:
     else:
         planes["second"] = Plane(words.pack(zone | second), "extra planes")
     scalars = [_two_zone_scalars(block) for block in blocks]
-    return _matrix(planes, _bitmap_terms() if bitmap else _TERMS, scalars, salient.size, group)
+    return packed(planes, _BITMAP_TERMS if bitmap else TWO_PLANE_TERMS, scalars, salient.size, group)
 
 
-_TERMS = (
-    _term("sign", "salient_scale1", "salient_offset", "salient"),
-    _term("second", "salient_scale2", None, "salient"),
-    _term("sign", "scale_mean", "offset_mean", "~salient"),
-    _term("~(sign ^ second)", "scale_difference", None, "~salient"),
-    _term("second", "offset_difference", None, "~salient"),
+TWO_PLANE_TERMS = (
+    term("sign", "salient_scale1", "salient_offset", "salient"),
+    term("second", "salient_scale2", None, "salient"),
+    term("sign", "scale_mean", "offset_mean", "~salient"),
+    term("~(sign ^ second)", "scale_difference", None, "~salient"),
+    term("second", "offset_difference", None, "~salient"),
 )
 
 
-def _bitmap_terms() -> tuple[Term, ...]:
-    return (
-        _term("sign", "salient_scale1_mean", "salient_offset_mean", "salient"),
-        _term("~(sign ^ zone)", "salient_scale1_difference", None, "salient"),
-        _term("second", "salient_scale2_mean", None, "salient"),
-        _term("~(second ^ zone)", "salient_scale2_difference", None, "salient"),
-        _term("zone", "salient_offset_difference", None, "salient"),
-        _term("sign", "scale_mean", "offset_mean", "~salient"),
-        _term("~(sign ^ zone)", "scale_difference", None, "~salient"),
-        _term("zone", "offset_difference", None, "~salient"),
-    )
+_BITMAP_TERMS = (
+    term("sign", "salient_scale1_mean", "salient_offset_mean", "salient"),
+    term("~(sign ^ zone)", "salient_scale1_difference", None, "salient"),
+    term("second", "salient_scale2_mean", None, "salient"),
+    term("~(second ^ zone)", "salient_scale2_difference", None, "salient"),
+    term("zone", "salient_offset_difference", None, "salient"),
+    term("sign", "scale_mean", "offset_mean", "~salient"),
+    term("~(sign ^ zone)", "scale_difference", None, "~salient"),
+    term("zone", "offset_difference", None, "~salient"),
+)
 
 
 def _two_zone_scalars(block: Block) -> dict[str, Floats]:
@@ -92,6 +92,22 @@ def _two_zone_scalars(block: Block) -> dict[str, Floats]:
 
 def _halves(name: str, high: Floats, low: Floats) -> dict[str, Floats]:
     return {f"{name}_mean": (high + low) / 2, f"{name}_difference": (high - low) / 2}
+
+
+ROW_COLUMN_TERMS = (
+    term("sign", "high_scale", None, "second & ~salient", "column1"),
+    term("sign", "low_scale", None, "~second & ~salient", "column2"),
+    term("sign", "salient_scale1", None, "salient", "column1"),
+    term("second", "salient_scale2", None, "salient", "column2"),
+)
+_BITMAP_ROW_COLUMN_TERMS = (
+    term("sign", "high_scale", None, "zone & ~salient", "column1"),
+    term("sign", "low_scale", None, "~zone & ~salient", "column2"),
+    term("sign", "salient_high_scale1", None, "zone & salient", "column1"),
+    term("second", "salient_high_scale2", None, "zone & salient", "column2"),
+    term("sign", "salient_low_scale1", None, "~zone & salient", "low_column1"),
+    term("second", "salient_low_scale2", None, "~zone & salient", "low_column2"),
+)
 
 
 def row_column_planes(blocks: Sequence[Block], group: int) -> PackedMatrix:
@@ -114,25 +130,14 @@ def row_column_planes(blocks: Sequence[Block], group: int) -> PackedMatrix:
     else:
         # A second sign on salient columns, else the bit that parts the zones.
         planes["second"] = Plane(words.pack(zone | second), "masks")
-    split = "zone" if bitmap else "second"
-    terms = [
-        _term("sign", "high_scale", None, f"{split} & ~salient", "column1"),
-        _term("sign", "low_scale", None, f"~{split} & ~salient", "column2"),
-    ]
-    parts = [("salient", "salient", "")]
-    if bitmap:
-        parts = [("salient_high", "zone & salient", ""), ("salient_low", "~zone & salient", "low_")]
-    for name, mask, prefix in parts:
-        terms += [
-            _term("sign", f"{name}_scale1", None, mask, f"{prefix}column1"),
-            _term("second", f"{name}_scale2", None, mask, f"{prefix}column2"),
-        ]
+    terms = _BITMAP_ROW_COLUMN_TERMS if bitmap else ROW_COLUMN_TERMS
+    names = ("salient_high", "salient_low") if bitmap else ("salient",)
     factors = {
         name: np.concatenate([_factor(block, name) for block in blocks]).astype(np.float16)
         for name in dict.fromkeys(term.col for term in terms if term.col)
     }
-    scalars = [_row_scalars(block, [name for name, _, _ in parts]) for block in blocks]
-    return _matrix(planes, tuple(terms), scalars, salient.size, group, factors)
+    scalars = [_row_scalars(block, names) for block in blocks]
+    return packed(planes, terms, scalars, salient.size, group, factors)
 
 
 def _row_scalars(block: Block, names: Sequence[str]) -> dict[str, Floats]:
@@ -154,6 +159,15 @@ def _factor(block: Block, name: str) -> Floats:
     return found
 
 
+SPARSE_TERMS = (
+    term("sign", "salient_scale1", "salient_offset", "keep & salient"),
+    term("second", "salient_scale2", None, "keep & salient"),
+    term("sign", "outer_scale", "outer_offset", "outer"),
+    term("sign", "middle_scale", "middle_offset", "middle"),
+    term("sign", "inner_scale", "inner_offset", "keep & ~salient & ~outer & ~middle"),
+)
+
+
 def sparse_planes(blocks: Sequence[Block], group: int, kept: int, of: int) -> PackedMatrix:
     """STBLLM: an N:M pattern, and sign, zone and second planes of the kept entries alone."""
     salient = _columns(blocks)
@@ -168,14 +182,7 @@ def sparse_planes(blocks: Sequence[Block], group: int, kept: int, of: int) -> Pa
         "outer": gather(outer, rest, "keep & ~salient", "masks"),
         "middle": gather(middle, rest, "keep & ~salient", "masks"),
     }
-    terms = (
-        _term("sign", "salient_scale1", "salient_offset", "keep & salient"),
-        _term("second", "salient_scale2", None, "keep & salient"),
-        _term("sign", "outer_scale", "outer_offset", "outer"),
-        _term("sign", "middle_scale", "middle_offset", "middle"),
-        _term("sign", "inner_scale", "inner_offset", "keep & ~salient & ~outer & ~middle"),
-    )
-    return _matrix(planes, terms, [_three_zone_scalars(block) for block in blocks], salient.size, group)
+    return packed(planes, SPARSE_TERMS, [_three_zone_scalars(block) for block in blocks], salient.size, group)
 
 
 def _three_zone_scalars(block: Block) -> dict[str, Floats]:
@@ -197,7 +204,7 @@ def _wide(parts: Sequence[Bools]) -> Bools:
     return np.concatenate(parts, axis=1)
 
 
-def _matrix(
+def packed(
     planes: Mapping[str, Stored],
     terms: tuple[Term, ...],
     scalars: Sequence[Mapping[str, Floats]],

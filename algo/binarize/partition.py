@@ -23,6 +23,7 @@ BREAK_QUANTILES = np.linspace(0.1, 0.9, 81)
 
 # Kernels sum in float64: two candidates further apart than this are told apart by them for certain.
 _CLOSE = 1e-9  #: of the smallest error
+_ROUGH = 1e-5  #: of the sum of squares, what float32 may lose in a block of 128 columns
 _NOISE = 1e-12  #: of the sum of squares, what a difference of large sums may lose
 
 
@@ -46,7 +47,7 @@ def choose_salient(metric: Floats, limit: int, keep: Bools | None = None) -> Boo
     The ``c`` first columns of `ranking` with the smallest `salient_error`, ``c`` from 1 to ``limit`` and
     below the number of columns; a block of one column is all salient. ``keep``: the metric must be 0 off it.
     """
-    from algo.binarize.screens import salient_errors
+    from algo.binarize.screens import kept_salient_errors
 
     columns = metric.shape[1]
     order = ranking(metric)
@@ -59,9 +60,27 @@ def choose_salient(metric: Floats, limit: int, keep: Bools | None = None) -> Boo
     candidates = min(limit, columns - 1)
     if candidates < 1:
         return first(1)
-    kept = None if keep is None else np.ascontiguousarray(keep[:, order].T)
-    screened = salient_errors(np.ascontiguousarray(metric[:, order].T), candidates, kept)
+    if keep is None:
+        screened = _screened(np.take(metric, order, axis=1), candidates)
+    else:
+        kept = np.ascontiguousarray(keep.T[order])
+        screened = kept_salient_errors(np.ascontiguousarray(metric.T[order]), kept, candidates)
     return first(1 + decide(screened, metric, lambda at: salient_error(metric, first(at + 1), keep)))
+
+
+def _screened(ordered: Floats, candidates: int) -> Floats:
+    """`salient_errors` of 1 .. ``candidates`` columns; infinity for those that float32 shows to be worse."""
+    from algo.binarize.screens import salient_errors
+
+    peak = np.abs(ordered).max()
+    half = (ordered / (peak if peak > 0 else 1.0)).astype(np.float32)
+    counts = np.arange(1, candidates + 1)
+    rough = salient_errors(half, counts)
+    margin = _ROUGH * float(np.einsum("ij,ij->", half, half, dtype=np.float64))
+    near = rough <= rough.min() + margin
+    errors = np.full(candidates, np.inf)
+    errors[near] = salient_errors(ordered, counts[near])
+    return errors
 
 
 def break_points(metric: Floats, salient: Bools) -> Floats:
@@ -98,7 +117,7 @@ def choose_break_point(metric: Floats, salient: Bools) -> float:
     """
     if np.all(salient):
         return float("inf")
-    rest = metric[:, ~salient]
+    rest = np.take(metric, np.flatnonzero(~salient), axis=1)
     thresholds = break_points(metric, salient)[:, None]
     return float(thresholds[best_split(rest, thresholds), 0])
 

@@ -11,32 +11,13 @@ from algo.binarize.lanes import LANES
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-
-@njit(cache=True)
-def _residual_stage(left: Floats, start: int, stop: int) -> None:
-    """Take one stage's fit off columns start..stop of ``left`` [columns, lanes], in place."""
-    mean, scale = np.zeros(LANES), np.zeros(LANES)
-    share = 1.0 / (stop - start)
-    for j in range(start, stop):
-        for lane in range(LANES):
-            mean[lane] += left[j, lane]
-    for lane in range(LANES):
-        mean[lane] *= share
-    for j in range(start, stop):
-        for lane in range(LANES):
-            left[j, lane] -= mean[lane]
-            scale[lane] += abs(left[j, lane])
-    for lane in range(LANES):
-        scale[lane] *= share
-    for j in range(start, stop):
-        for lane in range(LANES):
-            value = left[j, lane]
-            left[j, lane] = value - (scale[lane] if value >= 0 else -scale[lane])
+#: Sums may be taken in any order, which is what makes vectors of them; NaN and infinity keep their meaning.
+_SUMS = {"reassoc", "contract", "nsz"}
 
 
 @njit(cache=True)
 def _masked_stage(left: Floats, on: Floats, start: int, stop: int) -> None:
-    """The same over the entries where ``on`` is 1; the others are and stay 0."""
+    """Take one stage's fit off the entries where ``on`` is 1; the others are and stay 0."""
     mean, scale, count = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
     for j in range(start, stop):
         for lane in range(LANES):
@@ -57,82 +38,126 @@ def _masked_stage(left: Floats, on: Floats, start: int, stop: int) -> None:
             left[j, lane] = value - (scale[lane] if value >= 0 else -scale[lane]) * on[j, lane]
 
 
-@njit(cache=True)
-def salient_errors(ordered: Floats, limit: int, keep: Bools | None = None) -> Floats:
-    """Squared error of parting the block after its first 1, 2, .. ``limit`` columns, order 2 on both sides.
+@njit(cache=True, fastmath=_SUMS)
+def _first_stage(row: Floats, mean: float, zero: float, one: float) -> tuple[float, float]:
+    """Sum of ``|row - mean|``, and how many entries are not below the mean."""
+    size, above = zero, zero
+    for j in range(row.size):
+        centred = row[j] - mean
+        size += abs(centred)
+        above += one if centred >= zero else zero
+    return size, above
 
-    Parameters: ordered, float64 [columns, rows], the block transposed, its columns in order of salience, 0
-    where pruned; keep, boolean of that shape, entries that are not pruned, None: all.
-    Returns: float64 [limit].
+
+@njit(cache=True, fastmath=_SUMS)
+def _second_stage(row: Floats, mean: float, high: float, low: float, zero: float) -> float:
+    """Sum of the distances to ``high`` of entries not below the mean, to ``low`` of the others."""
+    size = zero
+    for j in range(row.size):
+        size += abs(row[j] - (high if row[j] >= mean else low))
+    return size
+
+
+@njit(cache=True, fastmath=_SUMS)
+def _two_stages(row: Floats, total: float, squares: float, zero: float, one: float, n: float) -> float:
+    """Squared error of a row's ``n`` entries at order 2, given their sum and sum of squares.
+
+    A stage of mean mu and scale a takes ``n * (mu**2 + a**2)`` off the sum of squares, and the second stage's
+    mean follows from how many entries lay above the first's: two passes give all of it.
     """
+    mean = total / n
+    size, above = _first_stage(row, mean, zero, one)
+    scale = size / n
+    shift = -scale * (above + above - n) / n
+    last = _second_stage(row, mean, mean + scale + shift, mean - scale + shift, zero) / n
+    return squares - n * (mean * mean + scale * scale + shift * shift + last * last)
+
+
+@njit(cache=True, fastmath=_SUMS)
+def salient_errors(ordered: Floats, counts: NDArray[np.int64]) -> Floats:
+    """Squared error of parting the block after its first ``counts`` columns, order 2 on both sides.
+
+    Parameters: ordered, float32 or float64 [rows, columns], columns in order of salience; counts, int64
+    [candidates], from 1 to below the columns. Returns: float64 [candidates].
+    """
+    rows, columns = ordered.shape
+    errors = np.zeros(len(counts))
+    kind = ordered.dtype.type
+    zero, one = kind(0), kind(1)
+    sums, squares = np.zeros(columns + 1, ordered.dtype), np.zeros(columns + 1, ordered.dtype)
+    for r in range(rows):
+        row = ordered[r]
+        for j in range(columns):
+            sums[j + 1] = sums[j] + row[j]
+            squares[j + 1] = squares[j] + row[j] * row[j]
+        for c in range(len(counts)):
+            k = counts[c]
+            errors[c] += _two_stages(row[:k], sums[k], squares[k], zero, one, kind(k))
+            total, square = sums[columns] - sums[k], squares[columns] - squares[k]
+            errors[c] += _two_stages(row[k:], total, square, zero, one, kind(columns - k))
+    return errors
+
+
+@njit(cache=True)
+def kept_salient_errors(ordered: Floats, keep: Bools, limit: int) -> Floats:
+    """`salient_errors` over the entries of ``keep`` [columns, rows]; ``ordered`` is 0 off it."""
     columns, rows = ordered.shape
     errors = np.zeros(limit)
     tile, on, left = np.empty((columns, LANES)), np.zeros((columns, LANES)), np.empty((columns, LANES))
     for first in range(0, rows, LANES):
         used = min(LANES, rows - first)
+        tile[:] = 0.0
+        on[:] = 0.0
         for j in range(columns):
-            for lane in range(LANES):  # lanes beyond the last row: a row of zeros has error 0
-                tile[j, lane] = ordered[j, first + lane] if lane < used else 0.0
-            if keep is not None:
-                for lane in range(used):
-                    on[j, lane] = 1.0 if keep[j, first + lane] else 0.0
+            for lane in range(used):
+                tile[j, lane] = ordered[j, first + lane]
+                on[j, lane] = 1.0 if keep[j, first + lane] else 0.0
         for count in range(1, limit + 1):
-            for j in range(columns):
-                for lane in range(LANES):
-                    left[j, lane] = tile[j, lane]
+            left[:] = tile
             for _ in range(2):
-                if keep is None:
-                    _residual_stage(left, 0, count)
-                    _residual_stage(left, count, columns)
-                else:
-                    _masked_stage(left, on, 0, count)
-                    _masked_stage(left, on, count, columns)
-            total = 0.0
-            for j in range(columns):
-                for lane in range(LANES):
-                    total += left[j, lane] * left[j, lane]
-            errors[count - 1] += total
+                _masked_stage(left, on, 0, count)
+                _masked_stage(left, on, count, columns)
+            errors[count - 1] += np.sum(left * left)
     return errors
 
 
 @njit(cache=True)
-def _first_at_least(row: Floats, value: float) -> int:
-    """Index of the first entry of the ascending ``row`` that is not below ``value``."""
-    low, high = 0, len(row)
-    while low < high:
-        middle = (low + high) >> 1
-        if row[middle] < value:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def _first_at_least(row: Floats, value: float, near: int) -> int:
+    """Index of the first entry of the ascending ``row`` that is not below ``value``, sought from ``near``."""
+    while near > 0 and row[near - 1] >= value:
+        near -= 1
+    while near < len(row) and row[near] < value:
+        near += 1
+    return near
 
 
 @njit(cache=True)
-def _first_above(row: Floats, value: float) -> int:
-    """Index of the first entry of the ascending ``row`` that is above ``value``."""
-    low, high = 0, len(row)
-    while low < high:
-        middle = (low + high) >> 1
-        if row[middle] <= value:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def _first_above(row: Floats, value: float, near: int) -> int:
+    """Index of the first entry of the ascending ``row`` that is above ``value``, sought from ``near``."""
+    while near > 0 and row[near - 1] > value:
+        near -= 1
+    while near < len(row) and row[near] <= value:
+        near += 1
+    return near
 
 
 @njit(cache=True)
-def _zone_error(row: Floats, sums: Floats, squares: Floats, a: int, b: int, c: int, d: int) -> float:
-    """Squared error of binarizing ``row[a:b]`` and ``row[c:d]`` of an ascending row as one zone, b <= c."""
+def _zone_error(
+    sums: Floats, squares: Floats, row: Floats, a: int, b: int, c: int, d: int, near: int
+) -> tuple[float, int]:
+    """Squared error of binarizing ``row[a:b]`` and ``row[c:d]`` of an ascending row as one zone, b <= c.
+
+    ``near``: where the zone's mean may lie; returned is the error, and where it lay.
+    """
     n = (b - a) + (d - c)
     if n == 0:
-        return 0.0
+        return 0.0, near
     mean = (sums[b] - sums[a] + sums[d] - sums[c]) / n
-    p = _first_above(row, mean)
+    p = _first_above(row, mean, near)
     left, right = min(max(p, a), b), min(max(p, c), d)
     above = sums[b] - sums[left] - mean * (b - left) + sums[d] - sums[right] - mean * (d - right)
     scale = 2 * above / n
-    return squares[b] - squares[a] + squares[d] - squares[c] - n * (mean * mean + scale * scale)
+    return squares[b] - squares[a] + squares[d] - squares[c] - n * (mean * mean + scale * scale), p
 
 
 @njit(cache=True)
@@ -141,6 +166,7 @@ def split_errors(ascending: Floats, counts: NDArray[np.int64], thresholds: Float
 
     A zone of n entries binarized about its mean mu at scale a leaves ``sum w**2 - n * (mu**2 + a**2)``, and
     ``n * a`` is twice what lies above the mean: in a sorted row all of it is a difference of prefix sums.
+    From one candidate to the next the places in the row move little, so they are sought where they last were.
 
     Parameters: ascending, float64 [rows, columns], each row sorted; counts, int64 [rows], entries of each row
     that count, its first; thresholds, float64 [candidates, zones - 1], >= 0, rising within a candidate.
@@ -150,23 +176,31 @@ def split_errors(ascending: Floats, counts: NDArray[np.int64], thresholds: Float
     candidates, parts = thresholds.shape
     errors = np.zeros(candidates)
     sums, squares = np.zeros(columns + 1), np.zeros(columns + 1)
+    low, high, middle = np.zeros(parts, np.int64), np.zeros(parts, np.int64), np.zeros(parts + 1, np.int64)
     for r in range(rows):
         n = counts[r]
         row = ascending[r, :n]
         for j in range(n):
             sums[j + 1] = sums[j] + row[j]
             squares[j + 1] = squares[j] + row[j] * row[j]
+        centre = _first_at_least(row, 0.0, 0)
+        low[:] = centre
+        high[:] = centre
+        middle[:] = centre
         for c in range(candidates):
             # Each zone is what lies around row[a:b], the zones inside it, up to the next threshold.
-            b = _first_at_least(row, 0.0)
-            a = b
+            a = b = centre
             for part in range(parts):
                 threshold = thresholds[c, part]
-                wide_b = max(_first_at_least(row, threshold), b)
-                wide_a = min(_first_above(row, -threshold), a)
-                errors[c] += _zone_error(row, sums, squares, wide_a, a, b, wide_b)
-                a, b = wide_a, wide_b
-            errors[c] += _zone_error(row, sums, squares, 0, a, b, n)
+                high[part] = max(_first_at_least(row, threshold, high[part]), b)
+                low[part] = min(_first_above(row, -threshold, low[part]), a)
+                error, middle[part] = _zone_error(
+                    sums, squares, row, low[part], a, b, high[part], middle[part]
+                )
+                errors[c] += error
+                a, b = low[part], high[part]
+            error, middle[parts] = _zone_error(sums, squares, row, 0, a, b, n, middle[parts])
+            errors[c] += error
     return errors
 
 

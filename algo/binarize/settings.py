@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from algo.binarize.compensation import COMPENSATIONS
 from algo.binarize.curvature import Curvature, curvature, flat
+from algo.bitplane.planes import WIDEST_PATTERN
 from algo.formats.quantized import Calibration
 
 METRICS = ("hessian", "magnitude")
@@ -28,8 +30,7 @@ class BlockSettings:
     def __post_init__(self) -> None:
         require_count("group", self.group)
         require_count("salient_limit", self.salient_limit)
-        if not isinstance(self.damping, int | float) or not 0 < self.damping < math.inf:
-            raise ValueError(f"damping must be a finite number above 0, not {self.damping!r}")
+        require_positive("damping", self.damping)
         require_one_of("metric", self.metric, METRICS)
         require_one_of("compensation", self.compensation, COMPENSATIONS)
 
@@ -61,10 +62,27 @@ def require_count(name: str, value: Any, least: int = 1) -> None:
         raise ValueError(f"{name} must be at least {least}, not {value!r}")
 
 
+def require_positive(name: str, value: Any) -> None:
+    """Refuse what is no finite number above 0."""
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a finite number above 0, not {value!r}")
+
+
 def require_one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Refuse what is none of ``choices``."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def require_ratio(name: str, value: Any) -> tuple[int, int]:
+    """``"4:8"`` as (4, 8): weights kept, and of how many columns; refuses what is no such ratio."""
+    found = re.fullmatch(r"(\d+):(\d+)", value) if isinstance(value, str) else None
+    kept, of = (int(part) for part in found.groups()) if found else (0, 0)
+    if not 1 <= kept <= of <= WIDEST_PATTERN:
+        raise ValueError(
+            f"{name} must be kept:of with 1 <= kept <= of <= {WIDEST_PATTERN}, such as 4:8, not {value!r}"
+        )
+    return kept, of
 
 
 def require_flag(name: str, value: Any) -> None:

@@ -55,6 +55,15 @@ def visible_scale(real: Floats, scale_format: str) -> Floats:
     return np.where(short, round_scale(rounded + smallest_scale(scale_format), scale_format), rounded)
 
 
+def visible_mantissas(grid: Grid, scale: Floats) -> Ints:
+    """Scales [rows, groups] at least 0 as mantissas: the nearest, but up where the grid is coarse for them.
+
+    For scales of codes that share their row with much larger scalars; see `visible_scale`.
+    """
+    nearest = grid.mantissas(scale)
+    return Ints(nearest + (grid.values(nearest) < scale * (1 - 2.0**-10)), grid.bits, signed=True)
+
+
 def stored_scalars(real: Mapping[str, Floats], scale_format: str) -> tuple[dict[str, Ints], Ints]:
     """Scales and offsets [rows, groups], by name, as stored mantissas, and the row exponents they share.
 

@@ -7,7 +7,6 @@ others, and the error of pruning is compensated together with that of binarizing
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,10 +17,9 @@ from algo.binarize import packing
 from algo.binarize.blocks import binarized_layer, refined, three_zones
 from algo.binarize.curvature import Curvature
 from algo.binarize.result import reported
-from algo.binarize.settings import BlockSettings, require_one_of
+from algo.binarize.settings import BlockSettings, require_one_of, require_ratio
 from algo.binarize.sparse import importance, strongest
 from algo.binarize.zone import Block, Bools, Floats
-from algo.bitplane.planes import WIDEST_PATTERN
 from algo.formats.quantized import Calibration, Quantized, checked_weight
 
 SOURCE = "Dong et al., STBLLM, arXiv:2408.01803, as released (github.com/pprp/STBLLM)"
@@ -47,13 +45,7 @@ class Config(BlockSettings):
     @property
     def ratio(self) -> tuple[int, int]:
         """Kept weights, and of how many."""
-        found = re.fullmatch(r"(\d+):(\d+)", self.nm) if isinstance(self.nm, str) else None
-        kept, of = (int(part) for part in found.groups()) if found else (0, 0)
-        if not 1 <= kept <= of <= WIDEST_PATTERN:
-            raise ValueError(
-                f"nm must be kept:of with 1 <= kept <= of <= {WIDEST_PATTERN}, such as 4:8, not {self.nm!r}"
-            )
-        return kept, of
+        return require_ratio("nm", self.nm)
 
 
 def needs_calibration(config: Config) -> bool:

@@ -12,11 +12,12 @@ import pytest
 import torch
 import transformers
 
-from algo import calibration
 from algo.bitplane.decode import dequantize
+from algo.calibration import calibrate
 from algo.checkpoint import Checkpoint, linear_layers
 from algo.driver import decoder_blocks, quantize_model
 from algo.errors import output_error, weight_error
+from algo.formats.quantized import Calibration
 from algo.methods import billm, rtn, sign
 
 VOCABULARY, LENGTH = 50, 17
@@ -51,10 +52,12 @@ def ids() -> np.ndarray:
 def inputs_of(model: Any, ids: np.ndarray) -> dict[str, np.ndarray]:
     """Inputs of every linear layer over one plain forward pass a sequence, [tokens, columns], float64."""
     seen: dict[str, list[np.ndarray]] = {}
+
+    def keep(name: str, x: torch.Tensor) -> None:
+        seen.setdefault(name, []).append(x.double().reshape(-1, x.shape[-1]).numpy())
+
     handles = [
-        layer.register_forward_hook(
-            lambda _, args, __, name=name: seen.setdefault(name, []).append(args[0].double().numpy()[0])
-        )
+        layer.register_forward_hook(lambda _, args, __, name=name: keep(name, args[0]))
         for name, layer in linear_layers(model)
     ]
     with torch.no_grad():
@@ -113,7 +116,8 @@ def test_billm_is_given_the_hessian_of_its_own_layer(model: Any, ids: np.ndarray
     inputs = inputs_of(model, ids)
     for name, layer in linear_layers(model)[:7]:
         hessian = 2 / len(ids) * inputs[name].T @ inputs[name]
-        alone = billm.quantize(layer.weight.double().numpy(), hessian, billm.Config(group=32))
+        known = Calibration(hessian, np.abs(inputs[name]).max(axis=0))
+        alone = billm.quantize(layer.weight.double().numpy(), known, billm.Config(group=32))
         found = result.layers[name].quantized
         assert found.salient_columns == alone.salient_columns
         assert found.notes["loss"] == pytest.approx(alone.notes["loss"], rel=1e-4)
@@ -175,7 +179,7 @@ def test_hooks_are_gone_when_the_work_is_done(model: Any, ids: np.ndarray) -> No
     ],
 )
 def test_what_the_driver_cannot_use_is_refused(model: Any, method: str, ids: Any, message: str) -> None:
-    pattern = re.escape(message).replace("billm,\\ rtn,\\ sign,\\ ternary", r"[\w, ]+")
+    pattern = re.escape(message).replace("billm,\\ rtn,\\ sign,\\ ternary", r"[\w, +-]+")
     with pytest.raises(ValueError, match=f"^{pattern}$"):
         quantize_model(model, method, None, ids)
 
@@ -195,28 +199,8 @@ def test_blocks_are_found_in_order_with_their_layers(model: Any) -> None:
     assert [name for _, layers in blocks for name, _ in layers] == [name for name, _ in linear_layers(model)]
 
 
-def test_hessian_of_activations_is_twice_their_gram() -> None:
-    x = np.array([[1.0, 2.0], [3.0, -1.0]])
-    np.testing.assert_array_equal(calibration.hessian(x), [[20, -2], [-2, 10]])
-    assert calibration.hessian(x.astype(np.float32), 2).dtype == np.float64
-
-
-@pytest.mark.parametrize(
-    ("x", "message"),
-    [
-        (np.ones((4, 3)), "calibration must have 2 columns, not 3"),
-        (np.ones(2), "calibration must have shape [tokens, columns], not [2]"),
-        (np.ones((0, 2)), "calibration must have shape [tokens, columns], not [0, 2]"),
-        (np.array([[1, np.nan]]), "calibration must be finite, not NaN or infinity"),
-    ],
-)
-def test_calibration_that_does_not_fit_is_refused(x: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        calibration.hessian(x, 2)
-
-
-def test_layer_hessians_count_sequences_not_tokens_and_share_no_sum_by_accident() -> None:
-    first, second = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+def test_calibrations_count_sequences_not_tokens_and_share_no_sum_by_accident() -> None:
+    first, second, third = (torch.nn.Linear(3, 2) for _ in range(3))
     xs = [torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(i)) for i in range(4)]
 
     def forward() -> None:
@@ -224,17 +208,38 @@ def test_layer_hessians_count_sequences_not_tokens_and_share_no_sum_by_accident(
             first(x)
             second(x)  # the same tensor
             second(2 * x)  # and another
+            third(3 * x)
+            first(x)  # the first again, by itself
 
-    found = calibration.layer_hessians([("a", first), ("b", second)], forward, len(xs))
+    found = calibrate([("a", first), ("b", second), ("c", third)], forward, len(xs))
     gram = sum(x[0].double().numpy().T @ x[0].double().numpy() for x in xs)
-    np.testing.assert_allclose(found["a"], 2 / 4 * gram)
-    np.testing.assert_allclose(found["b"], 2 / 4 * 5 * gram)
-    assert found["a"].dtype == np.float64
+    peak = np.max([x[0].abs().double().numpy().max(axis=0) for x in xs], axis=0)
+    for name, times in (("a", 2), ("b", 5), ("c", 9)):
+        np.testing.assert_allclose(found[name].hessian, 2 / 4 * times * gram, rtol=1e-6)
+        assert found[name].hessian.dtype == np.float64
+    np.testing.assert_array_equal(found["a"].peak, peak)
+    np.testing.assert_allclose(found["b"].peak, 2 * peak)
+
+
+def test_a_hessian_is_the_same_whether_its_layer_reads_alone_or_with_others() -> None:
+    first, second = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    x = torch.randn(1500, 3, generator=torch.Generator().manual_seed(0))  # more than are summed at a time
+    both = calibrate([("a", first), ("b", second)], lambda: (first(x), second(x)), 1)
+    alone = calibrate([("a", first)], lambda: first(x), 1)
+    assert both["a"].hessian is both["b"].hessian
+    np.testing.assert_array_equal(both["a"].hessian, alone["a"].hessian)
+    np.testing.assert_allclose(alone["a"].hessian, 2 * x.double().numpy().T @ x.double().numpy())
 
 
 def test_a_layer_that_sees_no_token_or_no_number_is_refused() -> None:
     layer = torch.nn.Linear(3, 2)
     with pytest.raises(ValueError, match=r"^layer up must see calibration tokens, not none$"):
-        calibration.layer_hessians([("up", layer)], lambda: None, 1)
+        calibrate([("up", layer)], lambda: None, 1)
     with pytest.raises(ValueError, match=r"^activations of layer up must be finite, not NaN or infinity$"):
-        calibration.layer_hessians([("up", layer)], lambda: layer(torch.full((1, 3), torch.nan)), 1)
+        calibrate([("up", layer)], lambda: layer(torch.full((1, 3), torch.nan)), 1)
+
+
+def test_an_input_that_is_changed_before_it_is_summed_is_refused() -> None:
+    layer, x = torch.nn.Linear(3, 2).requires_grad_(False), torch.ones(1, 3)
+    with pytest.raises(ValueError, match=r"^input of layer up must stay as it is, not be changed in place$"):
+        calibrate([("up", layer)], lambda: (layer(x), x.add_(1)), 1)

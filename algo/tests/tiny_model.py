@@ -1,4 +1,4 @@
-"""Tiny random Llama checkpoints, written as Hugging Face directories, for the tests of this folder."""
+"""Tiny random checkpoints, written as Hugging Face directories, for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,55 @@ def model(seed: int, *, vocabulary: int = 2 + len(LETTERS), tied: bool = True) -
         eos_token_id=0,
     )
     return transformers.LlamaForCausalLM(config).eval()
+
+
+def _configs() -> dict[str, Any]:
+    """A configuration of each family, with what sets it apart: other masks by block, widths, biases."""
+    rotary: dict[str, Any] = {
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+    }
+    grouped = {**rotary, "num_key_value_heads": 1}
+    return {
+        "llama": transformers.LlamaConfig(**grouped, tie_word_embeddings=True),
+        "mistral": transformers.MistralConfig(**grouped, sliding_window=5),
+        # Full attention in the first block, a sliding window in the others.
+        "qwen2": transformers.Qwen2Config(
+            **grouped, use_sliding_window=True, sliding_window=5, max_window_layers=1
+        ),
+        "qwen3": transformers.Qwen3Config(**grouped, head_dim=8),
+        # Projections around the blocks, learned positions, ReLU.
+        "opt": transformers.OPTConfig(
+            hidden_size=24, ffn_dim=40, num_hidden_layers=3, num_attention_heads=2, word_embed_proj_dim=16
+        ),
+        "gpt-neox": transformers.GPTNeoXConfig(**rotary),
+    }
+
+
+FAMILIES = tuple(_configs())
+
+
+def write_family(directory: Path, family: str, *, shard: str = "50GB") -> Path:
+    """Writes a checkpoint of one of `FAMILIES` into ``directory`` and returns it."""
+    torch.manual_seed(3)
+    config = _configs()[family]
+    names = {
+        "vocab_size": 2 + len(LETTERS),
+        "max_position_embeddings": CONTEXT,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 1,
+        # OPT's own name of it is another.
+        ("init_std" if family == "opt" else "initializer_range"): 0.2,
+    }
+    for name, value in names.items():
+        setattr(config, name, value)
+    made = transformers.AutoModelForCausalLM.from_config(config).eval()
+    made.save_pretrained(directory, max_shard_size=shard)
+    tokenizer().save_pretrained(directory)
+    return directory
 
 
 def tokenizer(*, opens: bool = False) -> Any:

@@ -10,7 +10,8 @@ import torch
 from algo.bitplane import decode
 from algo.bitplane.activations import quantize_activations
 from algo.bitplane.build import from_digits
-from sim.linear import ENGINES, PackedLinear, swap
+from algo.formats.stages import Stages
+from sim.linear import ENGINES, PackedLinear, ProductLinear, swap
 from sim.tests.test_activity import INT2, layer
 
 
@@ -55,6 +56,48 @@ def test_swap_replaces_named_layers_in_a_copy_and_keeps_their_bias():
     assert isinstance(source[0], torch.nn.Linear)
     np.testing.assert_array_equal(swapped[0].bias.numpy(), source[0].bias.detach().numpy())
     assert swapped(torch.zeros(1, 70)).shape == (1, 5)
+
+
+def product():
+    """Outer [10, 4] and inner [4, 70] factors."""
+    rng = np.random.default_rng(2)
+    inner = from_digits(
+        INT2, rng.integers(0, 4, (4, 70)), rng.uniform(0.1, 1, (4, 3)), rng.integers(0, 4, (4, 3))
+    )
+    outer = from_digits(
+        INT2, rng.integers(0, 4, (10, 4)), rng.uniform(0.1, 1, (10, 1)), rng.integers(0, 4, (10, 1))
+    )
+    return Stages(outer=outer, inner=inner)
+
+
+@pytest.mark.parametrize("act_bits", [4, 8, 16])
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "float"])
+def test_a_product_quantizes_what_stands_between_its_factors_to_16_bits(engine, act_bits):
+    stages, bias = product(), torch.arange(10.0)
+    x = torch.randn(2, 3, 70, generator=torch.Generator().manual_seed(1))
+    got = ProductLinear(stages, engine, act_bits, bias)(x).numpy()
+    between = x.reshape(-1, 70).numpy()
+    for matrix, bits in ((stages.inner, act_bits), (stages.outer, 16)):
+        acts = [quantize_activations(between, bits)]
+        between = decode.outputs(matrix, acts, decode.integer_sums(matrix, acts))
+    np.testing.assert_array_equal(got, between.reshape(2, 3, 10) + bias.numpy())
+
+
+def test_a_swapped_product_comes_near_its_dequantized_weight():
+    source, stages = model(), product()
+    named = {"0@inner": stages.inner, "0": stages.outer}
+    x = torch.randn(3, 70, generator=torch.Generator().manual_seed(1))
+    weight = decode.dequantize(stages.outer) @ decode.dequantize(stages.inner)
+    expected = x.double().numpy() @ weight.T + source[0].bias.detach().double().numpy()
+    for engine, bits, within in (("float", 8, 1e-4), ("integer", 16, 1e-2)):
+        swapped = swap(source, named, engine, bits)
+        assert isinstance(swapped[0], ProductLinear)
+        assert (swapped[0].in_features, swapped[0].out_features) == (70, 10)
+        np.testing.assert_allclose(swapped[0](x).numpy(), expected, atol=within)
+    with pytest.raises(ValueError, match=r"^matrix 0 must have shape \[10, 70\], not \[10, 4\]$"):
+        swap(source, {"0": stages.outer}, "integer")
+    with pytest.raises(ValueError, match=r"^stages must hold an inner factor, not the outer alone$"):
+        ProductLinear(Stages(outer=stages.outer), "integer")
 
 
 def test_layers_that_do_not_fit_are_refused():
