@@ -31,7 +31,7 @@ class JointSettings:
     group: int = 128  #: columns of a block, which share their scalars
     damping: float = 0.01  #: added to the Hessian's diagonal, in means of it
     salient: int = 8  #: salient columns of a block, those of the largest ``sum w**2 / U_jj**2``
-    scale_bits: int = 16  #: stored width of a scalar's mantissa, on one grid per row
+    scale_bits: int = 8  #: stored width of a scalar's mantissa, on one grid per row
     rounds: int = 4  #: turns of codes and scalars
     passes: int = 2  #: of coordinate descent over the codes, in a turn
 
@@ -175,10 +175,8 @@ def _fit_block(
         kept.codes[better] = codes[better]
         kept.amounts[better] = now[better]
         if form.ties and turn + 1 < settings.rounds:
-            found = codebook.refit_columns(
-                block, curve, kept.book, kinds, kept.codes, kept.amounts, columns, ties
-            )
-            columns[:] = _half(found)[ties]
+            state = (book, kinds, kept.codes, kept.amounts, columns)
+            columns[:] = _half(codebook.refit_columns(block, curve, *state, ties))[ties]
             least[:] = np.inf
         amounts = codebook.refit(block, curve, book, kinds, kept.codes, kept.amounts, columns)
     return kept

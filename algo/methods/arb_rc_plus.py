@@ -19,15 +19,15 @@ from algo.binarize.zone import Floats
 from algo.formats.quantized import Calibration, Quantized, checked_weight
 
 SOURCE = (
-    "planeforge; the stored form is that of Li et al., ARB-LLM, arXiv:2410.03129 (ARB-RC), the feedback that of "
-    "Frantar et al., GPTQ, arXiv:2210.17323"
+    "planeforge; the stored form is that of Li et al., ARB-LLM, arXiv:2410.03129 (ARB-RC), "
+    "the feedback that of Frantar et al., GPTQ, arXiv:2210.17323"
 )
 FORMATS: tuple[str, ...] = ()  #: the method is its own format
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(JointSettings):
-    """Defaults that store what ARB-RC stores."""
+    """Defaults that store ARB-RC's planes with narrower scalars."""
 
 
 def needs_calibration(config: Config) -> bool:

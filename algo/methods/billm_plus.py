@@ -3,8 +3,9 @@
 A sign plane, a second plane (residual sign on salient columns, zone bit elsewhere) and seven scalars per row
 and block are what the released code stores. Two zones with a mean and a scale each are any four levels: here
 both bits of a weight are chosen together as the nearest of them, column after column with the error fed back,
-and bits and scalars take turns against the curvature of the block. Three settings store less: narrower
-scalars, one mean for both zones, and zones of a fixed size, which a combinatorial code holds in half a bit.
+and bits and scalars take turns against the curvature of the block. A scalar then needs no more than 8 bits.
+Two more settings store less: one mean for both zones, and zones of a fixed size, which a combinatorial code
+holds in half a bit.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SEGMENT = 64  #: columns over which zones of a fixed size are counted
 
 @dataclass(frozen=True, kw_only=True)
 class Config(JointSettings):
-    """Defaults that store what BiLLM stores."""
+    """Defaults that store BiLLM's planes with narrower scalars."""
 
     shared_mean: bool = False  #: one mean for both zones: a scalar less
     zone_kept: int = 0  #: high entries of every 64 columns, held as a combinatorial code; 0: a bit each

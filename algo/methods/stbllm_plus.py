@@ -30,7 +30,7 @@ FORMATS: tuple[str, ...] = ()  #: the method is its own format
 
 @dataclass(frozen=True, kw_only=True)
 class Config(JointSettings):
-    """Defaults that store what STBLLM stores."""
+    """Defaults that store STBLLM's planes with narrower scalars."""
 
     nm: str = "4:8"  #: kept : of, weights that stay of every so many columns
 
