@@ -48,7 +48,19 @@ def options(
 
 #: The order of the help: the main job first, then the way of a tensor.
 ORDER = (
-    *("demo", "compare", "quantize", "inspect", "simulate", "verify", "verilog", "synth", "cost", "eval"),
+    *(
+        "demo",
+        "compare",
+        "quantize",
+        "allocate",
+        "inspect",
+        "simulate",
+        "verify",
+        "verilog",
+        "synth",
+        "cost",
+        "eval",
+    ),
     *("methods", "formats", "pes", "techs"),
 )
 
