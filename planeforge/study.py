@@ -37,15 +37,20 @@ LIBRARIES = ("numpy", "torch", "transformers", "numba")
 
 
 def compare(
-    path: str | Path, output: str | Path, progress: Moved = lambda share, doing: None
+    path: str | Path,
+    output: str | Path,
+    progress: Moved = lambda share, doing: None,
+    replaced: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """Run the study of a file and write its results into a folder.
+
+    ``replaced``: paths to take in place of the file's ``model``, ``text`` or ``calibration``.
 
     Returns what was run and found: paths of the report and the table, a dictionary of figures per format.
     Raises ValueError for a study that cannot be run, before any work; `Failure` if a row failed, after
     everything else was measured and written.
     """
-    study = study_config.load(path)
+    study = study_config.load(path, replaced)
     folder = _claim(Path(output))
     with _threads(study.table.threads):
         progress(0.0, "loading the model")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from hw.spec import Activity, ArraySpec
 from planeforge.hardware import DEFAULT_PE
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 DEMO = "demo"  #: in place of a path: the model and texts that come with planeforge
 REFERENCE = "fp16"  #: label of the row every other row is held against
@@ -97,8 +95,8 @@ class Study:
     entries: tuple[Entry, ...]
 
 
-def load(path: str | Path) -> Study:
-    """The study a file describes.
+def load(path: str | Path, replaced: Mapping[str, Path] | None = None) -> Study:
+    """The study a file describes; ``replaced`` names a model, text or calibration to take instead.
 
     Raises ValueError of one line, naming the file and the entry: no such file, no TOML, an unknown key or
     name (the choices are listed), a value of another type, a path that does not exist, a label given twice.
@@ -111,7 +109,8 @@ def load(path: str | Path) -> Study:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} must be TOML: {error}") from None
     try:
-        return resolve(StudyTable(**content), path.resolve().parent)
+        given = {key: str(place.resolve()) for key, place in (replaced or {}).items()}
+        return resolve(StudyTable(**content | given), path.resolve().parent)
     except ValidationError as error:
         raise ValueError(f"{path}: {one_line(error)}") from None
     except (ValueError, TypeError) as error:
@@ -170,18 +169,13 @@ def _entries(formats: list[FormatTable]) -> tuple[Entry, ...]:
             config = settings.configure(module, entry.format, entry.set)
         except (ValueError, TypeError) as error:
             raise ValueError(f"formats[{index}]: {error}") from None
-        chosen = entry.format or default_format(module)
+        chosen = getattr(config, "format", None)
         entries.append(Entry(label=entry.name, method=entry.method, config=config, format=chosen))
     labels = [REFERENCE, *(entry.label for entry in entries)]
     for label in labels:
         if labels.count(label) > 1:
             raise ValueError(f"label must be given to one row only, not {label!r} to two")
     return tuple(entries)
-
-
-def default_format(module: ModuleType) -> str | None:
-    """The format a method takes where none is named; None for a method that is its own format."""
-    return next(iter(module.FORMATS), None)
 
 
 #: Pydantic's kinds of fault, in words for a TOML file.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from algo.bitplane.matrix import PackedMatrix
 from algo.bitplane.storage import breakdown, stored_bytes
+from algo.formats import stages
 from hw.spec import Activity, ArraySpec
 from planeforge import reference as fp16
 from planeforge.simulating import streams
@@ -91,7 +92,11 @@ def format_row(bench: Bench, entry: Entry, key: str, progress: Moved) -> Row:
             bench.calibration,
             progress=lambda done, total, name: progress(0.4 * done / total, f"quantizing {name}"),
         )
-    matrices = {name: layer.quantized.matrix for name, layer in made.layers.items()}
+    matrices = {
+        held: matrix
+        for name, layer in made.layers.items()
+        for held, matrix in stages.named(name, layer.quantized).items()
+    }
     layers = {
         name: _Quality(layer.quantized.published_bits, layer.weight_error, layer.output_error)
         for name, layer in made.layers.items()
@@ -126,7 +131,7 @@ def _measured(
 ) -> Row:
     """``row`` with its scores and the work of its layers."""
     from planeforge.packed_model import record_inputs
-    from sim.linear import swap
+    from sim.linear import INNER_BITS, swap
 
     with clock.stage("score"):
         alone = _score(bench, model, lambda share: progress(0.4 + 0.15 * share, "scoring the weights alone"))
@@ -138,10 +143,14 @@ def _measured(
     with clock.stage("count"):
         inputs = record_inputs(exact, list(matrices), bench.text.ids[: bench.tokens])
         layers = []
-        for index, (name, matrix) in enumerate(matrices.items()):
-            progress(0.9 + 0.1 * index / len(matrices), f"counting {name}")
-            work = _work(bench, matrix, inputs[name], stored_as_fp16)
-            layers.append(_layer(name, matrix, qualities[name], bench, work, stored_as_fp16))
+        held = stages.by_layer(matrices)
+        for index, (name, layer) in enumerate(held.items()):
+            progress(0.9 + 0.1 * index / len(held), f"counting {name}")
+            parts = {name: (layer.outer, bench.act_bits if layer.inner is None else INNER_BITS)}
+            if layer.inner is not None:
+                parts |= {name + stages.INNER: (layer.inner, bench.act_bits)}
+            work = [_work(bench, m, inputs[n], bits, stored_as_fp16) for n, (m, bits) in parts.items()]
+            layers.append(_layer(name, list(parts.values()), qualities[name], bench, work, stored_as_fp16))
     bill = {fp16.ROLE: float(fp16.WEIGHT_BITS)} if stored_as_fp16 else overall_breakdown(matrices)
     found = {
         "weights_only": alone,
@@ -187,49 +196,54 @@ def accuracy(score: Score) -> Accuracy:
     )
 
 
-def _work(bench: Bench, matrix: PackedMatrix, x: NDArray[np.float32], stored_as_fp16: bool) -> Activity:
-    """What the array does for one layer on its recorded inputs, [tokens, columns]."""
+def _work(
+    bench: Bench, matrix: PackedMatrix, x: NDArray[np.float32], act_bits: int, stored_as_fp16: bool
+) -> Activity:
+    """What the array does for one matrix on its recorded inputs, [tokens, columns]."""
     from sim.activity import activity
 
-    counted = activity(matrix, streams(matrix, x, bench.act_bits), bench.array)
+    counted = activity(matrix, streams(matrix, x, act_bits), bench.array)
     return fp16.as_stored(counted, matrix, bench.array, len(x)) if stored_as_fp16 else counted
 
 
 def _layer(
     name: str,
-    matrix: PackedMatrix,
+    parts: Sequence[tuple[PackedMatrix, int]],
     quality: _Quality,
     bench: Bench,
-    work: Activity,
+    work: Sequence[Activity],
     stored_as_fp16: bool,
 ) -> Layer:
+    """A layer's row; ``parts``, its stored matrices, the outer first, and the bits of their activations."""
     from sim.schedule import shape
 
-    product = shape(matrix, bench.act_bits, bench.tokens)
-    stored = fp16.WEIGHT_BITS * matrix.rows * matrix.columns
+    rows, columns = parts[0][0].rows, parts[-1][0].columns
+    done = sum(work[1:], start=work[0])
+    stored = fp16.WEIGHT_BITS * rows * columns
     if not stored_as_fp16:
-        stored = 8 * sum(stored_bytes(matrix).values())
+        stored = 8 * sum(sum(stored_bytes(matrix).values()) for matrix, _ in parts)
     array = bench.array
     return Layer(
         name=name,
-        rows=matrix.rows,
-        columns=matrix.columns,
+        rows=rows,
+        columns=columns,
         stored_bits=stored,
         published_bits=quality.published_bits,
         weight_error=quality.weight_error,
         output_error=quality.output_error,
-        cycles=work.cycles,
-        slots=work.cycles * array.rows * array.columns * array.pe.lanes,
-        macs=product.macs(),
-        activity=asdict(work),
+        cycles=done.cycles,
+        slots=done.cycles * array.rows * array.columns * array.pe.lanes,
+        macs=sum(shape(matrix, bits, bench.tokens).macs() for matrix, bits in parts),
+        activity=asdict(done),
     )
 
 
 def overall_breakdown(matrices: Mapping[str, PackedMatrix]) -> dict[str, float]:
-    """Stored bits per weight by role, over all matrices."""
-    entries = sum(m.rows * m.columns for m in matrices.values())
+    """Stored bits per weight by role, over all layers."""
+    layers = stages.by_layer(matrices).values()
+    weights = sum(rows * columns for rows, columns in (layer.shape for layer in layers))
     bill: dict[str, float] = {}
     for matrix in matrices.values():
         for role, bits in breakdown(matrix).items():
-            bill[role] = bill.get(role, 0.0) + bits * matrix.rows * matrix.columns / entries
+            bill[role] = bill.get(role, 0.0) + bits * matrix.rows * matrix.columns / weights
     return bill

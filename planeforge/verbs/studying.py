@@ -12,6 +12,9 @@ from planeforge.output import progress, show
 def compare(
     study: Path = typer.Argument(..., help="STUDY.toml: model, texts, formats, PE, array, technology."),
     output: Path = typer.Option(..., "-o", "--output", help="Folder of results; finished rows are kept."),
+    model: Path | None = typer.Option(None, help="Hugging Face directory, in place of the study's."),
+    text: Path | None = typer.Option(None, help="Held-out text, in place of the study's."),
+    calib: Path | None = typer.Option(None, help="Calibration text, in place of the study's."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Compare formats on accuracy, bits, cycles, area and energy: table, plots, report.
@@ -21,7 +24,9 @@ def compare(
     from planeforge import study as runner
 
     with progress("compare") as moved:
-        result = runner.compare(study, output, progress=moved)
+        given = {"model": model, "text": text, "calibration": calib}
+        replaced = {key: path for key, path in given.items() if path is not None}
+        result = runner.compare(study, output, progress=moved, replaced=replaced)
     show(result, as_json, lambda: print(f"open {result['report']}"))
 
 
