@@ -29,7 +29,8 @@ _CLUSTERED_TOKENS = 4096  #: output vectors of a layer that are clustered, at mo
 class OptionResult:
     """One layer with one option."""
 
-    loss: float  #: ``tr(D H D^T)``, D = W - Q: twice the squared output error, a mean over sequences
+    #: ``tr(D H D^T)``, D = W - Q: twice the squared output error, a mean over sequences; or the caller's own
+    loss: float
     bits: int  #: stored, all that the decoder needs
     cycles: int | None  #: as the caller counts them; None without a count
 
@@ -52,6 +53,7 @@ def measure(
     calibration_ids: ArrayLike,
     *,
     cycles: Callable[[Quantized], int] | None = None,
+    loss: Callable[[str, NDArray[np.float64]], float] | None = None,
     clusters: int | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -61,7 +63,8 @@ def measure(
 
     Parameters: model, a checkpoint, its float32 model, or the blocks of one that is never held whole;
     options, tried on every layer; calibration_ids, int [sequences, length]; cycles, what a quantized layer
-    takes on the caller's hardware; clusters, K of the LUQ entropy, None leaves it out; seed, of its k-means;
+    takes on the caller's hardware; loss, of a layer holding other weights, None for `OptionResult.loss`;
+    clusters, K of the LUQ entropy, None leaves it out; seed, of its k-means;
     device, torch's name of where blocks run; progress, called after every layer.
     Returns the layers by name, in model order.
     Raises ValueError if there is no option, or the tokens do not fit the model or are fewer than clusters.
@@ -89,7 +92,8 @@ def measure(
                             weights=weight.size,
                             block=index,
                             options=tuple(
-                                _tried(o, weight, seen.calibrations[name], cycles) for o in options
+                                _tried(name, o, weight, seen.calibrations[name], cycles, loss)
+                                for o in options
                             ),
                             lim=seen.lim,
                             zd=importance.outlier_share(weight),
@@ -103,16 +107,20 @@ def measure(
 
 
 def _tried(
+    name: str,
     option: Choice,
     weight: NDArray[np.float64],
     calibration: Calibration,
     cycles: Callable[[Quantized], int] | None,
+    loss: Callable[[str, NDArray[np.float64]], float] | None,
 ) -> OptionResult:
     quantized: Quantized = option.module.quantize(weight, calibration, option.config)
-    lost = weight - quantized.dequantize()
+    stored = quantized.dequantize()
+    lost = weight - stored
+    # A sum of squares: what rounding leaves below 0 is 0.
+    output = max(0.0, float(np.sum((lost @ calibration.hessian) * lost)))
     return OptionResult(
-        # A sum of squares: what rounding leaves below 0 is 0.
-        loss=max(0.0, float(np.sum((lost @ calibration.hessian) * lost))),
+        loss=output if loss is None else loss(name, stored),
         bits=8 * quantized.stored_bytes(),
         cycles=None if cycles is None else cycles(quantized),
     )

@@ -21,6 +21,8 @@ Layers = Mapping[str, "LayerSensitivity"]
 
 RANKED = ("lim", "zd", "luq")  #: rules that rank the layers and share out two options
 RULES = ("ip", "baq", *RANKED)
+LOSSES = ("kl", "output")  #: divergence with one layer switched, or squared output error of the layer
+WINDOWS = 16  #: of calibration text that the divergence is measured on
 
 
 def allocate(
@@ -31,6 +33,7 @@ def allocate(
     output: Path,
     *,
     calib: Path | None = None,
+    loss: str = "kl",
     max_cycles: int | None = None,
     pe: str = DEFAULT_PE,
     array: str = DEFAULT_ARRAY,
@@ -42,8 +45,9 @@ def allocate(
     """Choose an option for each layer of a Hugging Face directory and write the plan.
 
     Parameters: by, one of `RULES`; budget, stored bits per weight over all quantized layers; menu, options
-    as `choice` reads them; max_cycles, of one token through all layers on the array, rule ip only; clusters,
-    K of rule luq, None for the paper's; seed, of its k-means.
+    as `choice` reads them; loss, one of `LOSSES` (the divergence holds the whole model); max_cycles, of one
+    token through all layers on the array, rule ip only; clusters, K of rule luq, None for the paper's; seed,
+    of its k-means.
     Returns the figures `planeforge allocate --json` prints.
     Raises ValueError for an unknown rule or option, settings that do not go together, or a budget that
     cannot be met.
@@ -54,6 +58,8 @@ def allocate(
     from algo.block_source import ShardedBlocks
 
     _check(by, budget, menu, max_cycles, clusters)
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {loss!r}")
     if not output.parent.is_dir():  # before the long work
         raise ValueError(f"output folder must exist, not {str(output.parent)!r}")
     choices = [choice(text) for text in menu]
@@ -64,6 +70,7 @@ def allocate(
         choices,
         _sequences(checkpoint, calib),
         cycles=count,
+        loss=_switch(model, calib) if loss == "kl" and by not in RANKED else None,
         clusters=(clusters or CLUSTERS) if by == "luq" else None,
         seed=seed,
         progress=lambda done, total, layer: progress(done / total, layer),
@@ -83,6 +90,15 @@ def allocate(
         ],
         "output": str(output),
     }
+
+
+def _switch(model: Path, calib: Path | None) -> Callable[[str, NDArray[Any]], float]:
+    from algo import checkpoint as door
+    from algo import evaluation
+    from algo.switching import Switch
+
+    whole = door.load(model)
+    return Switch(whole, evaluation.tokens(whole, texts.calibration(calib)), WINDOWS)
 
 
 def choice(text: str) -> Choice:

@@ -17,6 +17,7 @@ def allocate(
     budget: float = typer.Option(..., help="Stored bits per weight over all quantized layers, at most."),
     menu: list[str] = typer.Option(..., help="An option, METHOD:key=value,...; repeat for each."),
     calib: Path | None = typer.Option(None, help="Calibration text; default: the demo's."),
+    loss: str = typer.Option("kl", help="What is added up: kl, divergence with one layer switched; output."),
     max_cycles: int | None = typer.Option(None, help="Clocks of one token through all layers (rule ip)."),
     pe: str = typer.Option(DEFAULT_PE, help="PE whose clocks are counted, NAME or NAME:key=value,..."),
     array: str = typer.Option(DEFAULT_ARRAY, help="Array of it, ROWSxCOLUMNS."),
@@ -26,7 +27,7 @@ def allocate(
     output: Path = typer.Option(..., "-o", "--output", help="Plan to write, JSON."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
-    """Give each layer one option of a menu: least summed output error within a budget of stored bits.
+    """Give each layer one option of a menu: least summed loss within a budget of stored bits.
 
     Example: planeforge allocate path/to/model --budget 3.5 --menu rtn:format=int2-g128
     --menu rtn:format=int4-g128 -o plan.json
@@ -41,6 +42,7 @@ def allocate(
             menu,
             output,
             calib=calib,
+            loss=loss,
             max_cycles=max_cycles,
             pe=pe,
             array=array,
