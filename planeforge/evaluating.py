@@ -42,12 +42,12 @@ def evaluate(
     architecture, shape or vocabulary.
     """
     from algo import evaluation
-    from planeforge.packed import PACKED
+    from planeforge.packed import is_packed
 
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     body = texts.held_out(text)[:characters]
-    packed = (model / PACKED).is_file()
+    packed = is_packed(model)
     if packed and method is not None:
         raise ValueError(f"method must be left out for a packed model, not {method!r}")
     if not packed and method is None and engine != FLOAT:
@@ -169,5 +169,5 @@ def _figures(
         "nats_per_token_increase_se": score.nll_increase_se,
         "flip_rate": score.flips,
         "flip_rate_se": score.flips_se,
-        "bits_per_weight": overall_bits(list(matrices.values())) if matrices else None,
+        "bits_per_weight": overall_bits(matrices) if matrices else None,
     }

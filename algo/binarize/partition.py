@@ -23,7 +23,6 @@ BREAK_QUANTILES = np.linspace(0.1, 0.9, 81)
 
 # Kernels sum in float64: two candidates further apart than this are told apart by them for certain.
 _CLOSE = 1e-9  #: of the smallest error
-_ROUGH = 1e-5  #: of the sum of squares, what float32 may lose in a block of 128 columns
 _NOISE = 1e-12  #: of the sum of squares, what a difference of large sums may lose
 
 
@@ -47,7 +46,7 @@ def choose_salient(metric: Floats, limit: int, keep: Bools | None = None) -> Boo
     The ``c`` first columns of `ranking` with the smallest `salient_error`, ``c`` from 1 to ``limit`` and
     below the number of columns; a block of one column is all salient. ``keep``: the metric must be 0 off it.
     """
-    from algo.binarize.screens import kept_salient_errors
+    from algo.binarize.screens import kept_salient_errors, salient_errors
 
     columns = metric.shape[1]
     order = ranking(metric)
@@ -61,26 +60,11 @@ def choose_salient(metric: Floats, limit: int, keep: Bools | None = None) -> Boo
     if candidates < 1:
         return first(1)
     if keep is None:
-        screened = _screened(np.take(metric, order, axis=1), candidates)
+        screened = salient_errors(np.take(metric, order, axis=1), candidates)
     else:
         kept = np.ascontiguousarray(keep.T[order])
         screened = kept_salient_errors(np.ascontiguousarray(metric.T[order]), kept, candidates)
     return first(1 + decide(screened, metric, lambda at: salient_error(metric, first(at + 1), keep)))
-
-
-def _screened(ordered: Floats, candidates: int) -> Floats:
-    """`salient_errors` of 1 .. ``candidates`` columns; infinity for those that float32 shows to be worse."""
-    from algo.binarize.screens import salient_errors
-
-    peak = np.abs(ordered).max()
-    half = (ordered / (peak if peak > 0 else 1.0)).astype(np.float32)
-    counts = np.arange(1, candidates + 1)
-    rough = salient_errors(half, counts)
-    margin = _ROUGH * float(np.einsum("ij,ij->", half, half, dtype=np.float64))
-    near = rough <= rough.min() + margin
-    errors = np.full(candidates, np.inf)
-    errors[near] = salient_errors(ordered, counts[near])
-    return errors
 
 
 def break_points(metric: Floats, salient: Bools) -> Floats:

@@ -39,62 +39,59 @@ def _masked_stage(left: Floats, on: Floats, start: int, stop: int) -> None:
 
 
 @njit(cache=True, fastmath=_SUMS)
-def _first_stage(row: Floats, mean: float, zero: float, one: float) -> tuple[float, float]:
+def _first_stage(row: Floats, mean: float) -> tuple[float, float]:
     """Sum of ``|row - mean|``, and how many entries are not below the mean."""
-    size, above = zero, zero
+    size, above = 0.0, 0.0
     for j in range(row.size):
-        centred = row[j] - mean
-        size += abs(centred)
-        above += one if centred >= zero else zero
+        size += abs(row[j] - mean)
+        above += 1.0 if row[j] >= mean else 0.0
     return size, above
 
 
 @njit(cache=True, fastmath=_SUMS)
-def _second_stage(row: Floats, mean: float, high: float, low: float, zero: float) -> float:
+def _second_stage(row: Floats, mean: float, high: float, low: float) -> float:
     """Sum of the distances to ``high`` of entries not below the mean, to ``low`` of the others."""
-    size = zero
+    size = 0.0
     for j in range(row.size):
         size += abs(row[j] - (high if row[j] >= mean else low))
     return size
 
 
 @njit(cache=True, fastmath=_SUMS)
-def _two_stages(row: Floats, total: float, squares: float, zero: float, one: float, n: float) -> float:
-    """Squared error of a row's ``n`` entries at order 2, given their sum and sum of squares.
+def _two_stages(row: Floats, total: float, squares: float) -> float:
+    """Squared error of a row at order 2, given its sum and sum of squares.
 
     A stage of mean mu and scale a takes ``n * (mu**2 + a**2)`` off the sum of squares, and the second stage's
     mean follows from how many entries lay above the first's: two passes give all of it.
     """
+    n = row.size
     mean = total / n
-    size, above = _first_stage(row, mean, zero, one)
+    size, above = _first_stage(row, mean)
     scale = size / n
-    shift = -scale * (above + above - n) / n
-    last = _second_stage(row, mean, mean + scale + shift, mean - scale + shift, zero) / n
+    shift = -scale * (2 * above - n) / n
+    last = _second_stage(row, mean, mean + scale + shift, mean - scale + shift) / n
     return squares - n * (mean * mean + scale * scale + shift * shift + last * last)
 
 
 @njit(cache=True, fastmath=_SUMS)
-def salient_errors(ordered: Floats, counts: NDArray[np.int64]) -> Floats:
-    """Squared error of parting the block after its first ``counts`` columns, order 2 on both sides.
+def salient_errors(ordered: Floats, limit: int) -> Floats:
+    """Squared error of parting the block after its first 1, 2, .. ``limit`` columns, order 2 on both sides.
 
-    Parameters: ordered, float32 or float64 [rows, columns], columns in order of salience; counts, int64
-    [candidates], from 1 to below the columns. Returns: float64 [candidates].
+    Parameters: ordered, float64 [rows, columns], columns in order of salience; limit, below the columns.
+    Returns: float64 [limit].
     """
     rows, columns = ordered.shape
-    errors = np.zeros(len(counts))
-    kind = ordered.dtype.type
-    zero, one = kind(0), kind(1)
-    sums, squares = np.zeros(columns + 1, ordered.dtype), np.zeros(columns + 1, ordered.dtype)
+    errors = np.zeros(limit)
+    sums, squares = np.zeros(columns + 1), np.zeros(columns + 1)
     for r in range(rows):
         row = ordered[r]
         for j in range(columns):
             sums[j + 1] = sums[j] + row[j]
             squares[j + 1] = squares[j] + row[j] * row[j]
-        for c in range(len(counts)):
-            k = counts[c]
-            errors[c] += _two_stages(row[:k], sums[k], squares[k], zero, one, kind(k))
-            total, square = sums[columns] - sums[k], squares[columns] - squares[k]
-            errors[c] += _two_stages(row[k:], total, square, zero, one, kind(columns - k))
+        for count in range(1, limit + 1):
+            total, square = sums[columns] - sums[count], squares[columns] - squares[count]
+            errors[count - 1] += _two_stages(row[:count], sums[count], squares[count])
+            errors[count - 1] += _two_stages(row[count:], total, square)
     return errors
 
 

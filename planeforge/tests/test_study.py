@@ -84,9 +84,10 @@ def test_stored_bits_are_the_sum_of_their_parts_and_exceed_what_is_published(don
 def test_stored_bits_are_those_of_the_file_the_quantizer_writes(done, tmp_path):
     out = tmp_path / "packed"
     assert main(["quantize", str(MODEL), "--method", "sign", "-o", str(out)]) == 0
-    from algo.bitplane import storage, store
+    from algo.bitplane import storage
+    from planeforge import packed
 
-    matrices, _ = store.load(out / "packed.safetensors")
+    matrices, _ = packed.read(out)
     bits = 8 * sum(sum(storage.stored_bytes(m).values()) for m in matrices.values())
     weights = sum(m.rows * m.columns for m in matrices.values())
     assert float(table(done[0])["sign"]["stored_bits_per_weight"]) == pytest.approx(bits / weights, rel=1e-8)

@@ -36,7 +36,7 @@ def inspect(
         one = chosen(matrices, layer)
         write_npy(dequantized, decode.dequantize(next(iter(one.values()))).astype(np.float32))
     described = [_describe(name, matrix) for name, matrix in picked.items()]
-    total = overall_bits(list(picked.values()))
+    total = overall_bits(picked)
     result = {**asdict(provenance), "bits_per_weight": total, "matrices": described}
     show(result, as_json, lambda: _print(described, total, provenance.method))
 
