@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from algo.bitplane.rows import blocks
+
 
 def weight_error(weight: ArrayLike, quantized: ArrayLike) -> float:
     """``||W - Q||**2 / ||W||**2``, both [rows, columns]; see `_share` for a W of zeros.
@@ -50,8 +52,11 @@ def _pair(weight: ArrayLike, quantized: ArrayLike) -> tuple[np.ndarray, np.ndarr
 
 
 def _energy(matrix: np.ndarray, hessian: np.ndarray) -> float:
+    total = 0.0
+    for here in blocks(*matrix.shape):
+        total += float(np.einsum("ij,ij->", matrix[here] @ hessian, matrix[here]))
     # A sum of squares: what rounding leaves below 0 is 0.
-    return max(0.0, float(np.sum((matrix @ hessian) * matrix)))
+    return max(0.0, total)
 
 
 def _share(error: float, whole: float) -> float:

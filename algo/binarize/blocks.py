@@ -87,7 +87,7 @@ def two_zones(
         threshold = aware.choose_break_point(metric, salient, base, gram)
 
     def zone(at: Indices, mask: Bools, order: int) -> Zone:
-        return fit(np.ascontiguousarray(block[:, at]), at, mask, order)
+        return fit(np.take(block, at, axis=1), at, mask, order)
 
     high_salient = np.abs(metric[:, inside]) >= split
     high = np.abs(metric[:, outside]) >= threshold
@@ -121,7 +121,7 @@ def three_zones(block: Floats, metric: Floats, keep: Bools, salient_limit: int, 
     size, kept = np.abs(metric[:, outside]), keep[:, outside]
 
     def zone(at: Indices, mask: Bools, order: int) -> Zone:
-        return fit(np.ascontiguousarray(block[:, at]), at, mask, order)
+        return fit(np.take(block, at, axis=1), at, mask, order)
 
     return Block(
         salient=salient,

@@ -13,7 +13,9 @@ from algo.binarize.zone import Floats
 
 COMPENSATIONS = ("diag", "exact", "none")
 
-_STRIP = 1024  #: columns updated at once: the product's temporary stays small beside the layer
+#: Columns after which what the blocks pushed reaches all later columns, in one product: it is read once for
+#: eight blocks, and its temporary stays small beside the layer.
+_SPAN = 1024
 
 
 class Fitted(Protocol):
@@ -52,22 +54,33 @@ def compensate(
     left[:, curvature.dead] = 0
     diagonal = curvature.diagonal
     fits, loss = [], 0.0
-    for start in range(0, columns, block):
-        here = slice(start, min(start + block, columns))
-        fitted = fit(left[:, here], here)
-        error = left[:, here] - fitted.values()
-        loss += 0.5 * float(np.sum((error / diagonal[here]) ** 2))
-        if mode != "none":
-            pushed = fitted.pushed
-            if pushed is None and mode == "diag":
-                pushed = error / diagonal[here]
-            elif pushed is None:
-                pushed = _solved(curvature.factor[here, here], error)
-            for strip in range(here.stop, columns, _STRIP):
-                behind = slice(strip, min(strip + _STRIP, columns))
-                left[:, behind] -= pushed @ curvature.factor[here, behind]
-        fits.append(fitted)
+    span = max(block, _SPAN // block * block)
+    for first in range(0, columns, span):
+        last = min(first + span, columns)
+        moved = np.zeros((len(weight), last - first))
+        for start in range(first, last, block):
+            here = slice(start, min(start + block, columns))
+            now = np.ascontiguousarray(left[:, here])
+            fitted = fit(now, here)
+            error = now - fitted.values()
+            loss += 0.5 * float(np.sum((error / diagonal[here]) ** 2))
+            if mode != "none":
+                pushed = _pushed(fitted, error, curvature, here, mode)
+                left[:, here.stop : last] -= pushed @ curvature.factor[here, here.stop : last]
+                moved[:, start - first : here.stop - first] = pushed
+            fits.append(fitted)
+        for strip in range(last, columns, _SPAN) if mode != "none" else ():
+            behind = slice(strip, min(strip + _SPAN, columns))
+            left[:, behind] -= moved @ curvature.factor[first:last, behind]
     return fits, loss
+
+
+def _pushed(fitted: Fitted, error: Floats, curvature: Curvature, here: slice, mode: str) -> Floats:
+    if fitted.pushed is not None:
+        return fitted.pushed
+    if mode == "diag":
+        return np.asarray(error / curvature.diagonal[here])
+    return _solved(curvature.factor[here, here], error)
 
 
 def _solved(factor: Floats, error: Floats) -> Floats:

@@ -199,3 +199,53 @@ def residual_error(values: Floats, mask: Bools, order: int) -> float:
             for lane in range(LANES):
                 total += tile[j, lane] * tile[j, lane]
     return total
+
+
+@njit(cache=True)
+def nearest_pair(wanted: Floats, mask: Bools, rows: Floats, columns: Floats) -> Bools:
+    """Signs [2, rows, columns] of the nearest of ``-u-v, -u+v, u-v, u+v``, the first of equals.
+
+    ``u = rows[0, i] * columns[0, j]``, ``v = rows[1, i] * columns[1, j]``; True off the mask.
+    """
+    signs = np.ones((2, *wanted.shape), np.bool_)
+    for i in range(wanted.shape[0]):
+        for j in range(wanted.shape[1]):
+            if mask[i, j]:
+                u, v = rows[0, i] * columns[0, j], rows[1, i] * columns[1, j]
+                target = wanted[i, j]
+                first, second, best = False, False, abs(target + u + v)
+                distance = abs(target + u - v)
+                if distance < best:
+                    second, best = True, distance
+                distance = abs(target - u + v)
+                if distance < best:
+                    first, second, best = True, False, distance
+                if abs(target - u - v) < best:
+                    first, second = True, True
+                signs[0, i, j], signs[1, i, j] = first, second
+    return signs
+
+
+@njit(cache=True)
+def add_zone(
+    out: Floats,
+    at: NDArray[np.int64],
+    mask: Bools,
+    offset: Floats,
+    scales: Floats,
+    signs: Bools,
+    columns: Floats,
+) -> None:
+    """Add ``offset + sum_s scales[s] * columns[s] * sign_s`` on the mask to the columns ``at`` of ``out``.
+
+    Parameters: out, float64 [rows, block]; at, int64 [c]; mask, boolean [rows, c]; offset, [rows]; scales,
+    [order, rows]; signs, boolean [order, rows, c]; columns, [order, c].
+    """
+    for i in range(mask.shape[0]):
+        for j in range(mask.shape[1]):
+            if mask[i, j]:
+                total = offset[i]
+                for stage in range(len(scales)):
+                    size = scales[stage, i] * columns[stage, j]
+                    total += size if signs[stage, i, j] else -size
+                out[i, at[j]] += total

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from algo.binarize.lanes import nearest_pair
 from algo.binarize.zone import Bools, Floats, Indices, Zone
 
 _EPS = 1e-8  #: of the largest denominator
@@ -53,7 +54,7 @@ def _both(
     cross = one * two
     for stage, sign in enumerate((one, two)):
         _refine(sign * wanted, on, rows, columns, stage, cross)
-    return _nearest(wanted, mask, np.outer(rows[0], columns[0]), np.outer(rows[1], columns[1]))
+    return list(nearest_pair(wanted, mask, np.stack(rows), np.stack(columns)))
 
 
 def _refine(
@@ -79,18 +80,6 @@ def _refine(
 def _ratio(target: Floats, weight: Floats) -> Floats:
     largest = weight.max(initial=0.0)
     return target / (weight + _EPS * largest) if largest > 0 else np.zeros_like(target)
-
-
-def _nearest(wanted: Floats, mask: Bools, u: Floats, v: Floats) -> list[Bools]:
-    """Signs of the nearest of ``-u-v, -u+v, u-v, u+v``, the first of equals."""
-    best = np.abs(wanted + u + v)
-    first, second = np.zeros(mask.shape, np.bool_), np.zeros(mask.shape, np.bool_)
-    for one, two in ((False, True), (True, False), (True, True)):
-        distance = np.abs(wanted - (u if one else -u) - (v if two else -v))
-        nearer = distance < best
-        best = np.where(nearer, distance, best)
-        first, second = np.where(nearer, one, first), np.where(nearer, two, second)
-    return [first | ~mask, second | ~mask]
 
 
 def _signed(bits: Bools) -> Floats:

@@ -39,38 +39,57 @@ def _masked_stage(left: Floats, on: Floats, start: int, stop: int) -> None:
 
 
 @njit(cache=True, fastmath=_SUMS)
-def _first_stage(row: Floats, mean: float) -> tuple[float, float]:
-    """Sum of ``|row - mean|``, and how many entries are not below the mean."""
-    size, above = 0.0, 0.0
-    for j in range(row.size):
-        size += abs(row[j] - mean)
-        above += 1.0 if row[j] >= mean else 0.0
-    return size, above
+def _first_stage(a: Floats, b: Floats, mean_a: float, mean_b: float) -> tuple[float, float, float, float]:
+    """Sum of ``|row - mean|`` of two rows, and how many entries of each are not below its mean."""
+    size_a, size_b, above_a, above_b = 0.0, 0.0, 0.0, 0.0
+    for j in range(a.size):
+        size_a += abs(a[j] - mean_a)
+        size_b += abs(b[j] - mean_b)
+        above_a += 1.0 if a[j] >= mean_a else 0.0
+        above_b += 1.0 if b[j] >= mean_b else 0.0
+    return size_a, size_b, above_a, above_b
 
 
 @njit(cache=True, fastmath=_SUMS)
-def _second_stage(row: Floats, mean: float, high: float, low: float) -> float:
-    """Sum of the distances to ``high`` of entries not below the mean, to ``low`` of the others."""
-    size = 0.0
-    for j in range(row.size):
-        size += abs(row[j] - (high if row[j] >= mean else low))
-    return size
+def _second_stage(
+    a: Floats,
+    b: Floats,
+    mean_a: float,
+    mean_b: float,
+    scale_a: float,
+    scale_b: float,
+    shift_a: float,
+    shift_b: float,
+) -> tuple[float, float]:
+    """Sum of the distances of two rows to their means plus or minus their scales, shifted."""
+    high_a, low_a = mean_a + scale_a + shift_a, mean_a - scale_a + shift_a
+    high_b, low_b = mean_b + scale_b + shift_b, mean_b - scale_b + shift_b
+    size_a, size_b = 0.0, 0.0
+    for j in range(a.size):
+        size_a += abs(a[j] - (high_a if a[j] >= mean_a else low_a))
+        size_b += abs(b[j] - (high_b if b[j] >= mean_b else low_b))
+    return size_a, size_b
 
 
 @njit(cache=True, fastmath=_SUMS)
-def _two_stages(row: Floats, total: float, squares: float) -> float:
-    """Squared error of a row at order 2, given its sum and sum of squares.
+def _two_stages(a: Floats, b: Floats, total_a: float, total_b: float, squares: float) -> float:
+    """Squared error of two rows at order 2, given their sums and the sum of all squares.
 
-    A stage of mean mu and scale a takes ``n * (mu**2 + a**2)`` off the sum of squares, and the second stage's
-    mean follows from how many entries lay above the first's: two passes give all of it.
+    A stage of mean mu and scale s takes ``n * (mu**2 + s**2)`` off the sum of squares, and the second stage's
+    mean follows from how many entries lay above the first's: two passes give all of it. Two rows at a time
+    keep the processor busy while the sums of either come together.
     """
-    n = row.size
-    mean = total / n
-    size, above = _first_stage(row, mean)
-    scale = size / n
-    shift = -scale * (2 * above - n) / n
-    last = _second_stage(row, mean, mean + scale + shift, mean - scale + shift) / n
-    return squares - n * (mean * mean + scale * scale + shift * shift + last * last)
+    n = a.size
+    share = 1.0 / n
+    mean_a, mean_b = total_a * share, total_b * share
+    scale_a, scale_b, above_a, above_b = _first_stage(a, b, mean_a, mean_b)
+    scale_a, scale_b = scale_a * share, scale_b * share
+    shift_a, shift_b = -scale_a * (2 * above_a - n) * share, -scale_b * (2 * above_b - n) * share
+    last_a, last_b = _second_stage(a, b, mean_a, mean_b, scale_a, scale_b, shift_a, shift_b)
+    last_a, last_b = last_a * share, last_b * share
+    taken_a = mean_a * mean_a + scale_a * scale_a + shift_a * shift_a + last_a * last_a
+    taken_b = mean_b * mean_b + scale_b * scale_b + shift_b * shift_b + last_b * last_b
+    return squares - n * (taken_a + taken_b)
 
 
 @njit(cache=True, fastmath=_SUMS)
@@ -82,16 +101,20 @@ def salient_errors(ordered: Floats, limit: int) -> Floats:
     """
     rows, columns = ordered.shape
     errors = np.zeros(limit)
-    sums, squares = np.zeros(columns + 1), np.zeros(columns + 1)
-    for r in range(rows):
-        row = ordered[r]
+    sum_a, sum_b, squares = np.zeros(columns + 1), np.zeros(columns + 1), np.zeros(columns + 1)
+    nothing = np.zeros(columns)  # beside an odd last row: its error is 0
+    for r in range(0, rows, 2):
+        a = ordered[r]
+        b = ordered[r + 1] if r + 1 < rows else nothing
         for j in range(columns):
-            sums[j + 1] = sums[j] + row[j]
-            squares[j + 1] = squares[j] + row[j] * row[j]
+            sum_a[j + 1] = sum_a[j] + a[j]
+            sum_b[j + 1] = sum_b[j] + b[j]
+            squares[j + 1] = squares[j] + a[j] * a[j] + b[j] * b[j]
         for count in range(1, limit + 1):
-            total, square = sums[columns] - sums[count], squares[columns] - squares[count]
-            errors[count - 1] += _two_stages(row[:count], sums[count], squares[count])
-            errors[count - 1] += _two_stages(row[count:], total, square)
+            rest_a, rest_b = sum_a[columns] - sum_a[count], sum_b[columns] - sum_b[count]
+            rest = squares[columns] - squares[count]
+            errors[count - 1] += _two_stages(a[:count], b[:count], sum_a[count], sum_b[count], squares[count])
+            errors[count - 1] += _two_stages(a[count:], b[count:], rest_a, rest_b, rest)
     return errors
 
 

@@ -31,17 +31,19 @@ class Zone:
 
     def values(self) -> Floats:
         """The real entries, [rows, c]."""
-        total = np.broadcast_to(self.offset[:, None], self.mask.shape)
-        for stage in range(self.order):
-            total = total + np.where(self.signs[stage], 1.0, -1.0) * self.magnitudes(stage)
-        return np.where(self.mask, total, 0.0)
+        values = np.zeros(self.mask.shape)
+        self._add(values, np.arange(len(self.at)))
+        return values
 
-    def magnitudes(self, stage: int) -> Floats:
-        """What sign plane ``stage`` is multiplied by, [rows, c]."""
-        scale = self.scales[stage][:, None]
-        return np.broadcast_to(
-            scale if self.columns is None else scale * self.columns[stage], self.mask.shape
-        )
+    def add_to(self, block: Floats) -> None:
+        """Add the real entries to those of the block, [rows, k]."""
+        self._add(block, self.at)
+
+    def _add(self, out: Floats, at: Indices) -> None:
+        from algo.binarize.lanes import add_zone
+
+        columns = np.ones((self.order, len(self.at))) if self.columns is None else self.columns
+        add_zone(out, at, self.mask, self.offset, self.scales, self.signs, columns)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +62,7 @@ class Block:
         total = np.zeros((len(self.high.mask), len(self.salient)))
         for zone in (self.high, self.low, *self.zones):
             if zone is not None:
-                total[:, zone.at] += zone.values()
+                zone.add_to(total)
         return total
 
     def bits(self, zone: Zone | None, stage: int) -> Bools:

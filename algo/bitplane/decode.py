@@ -46,6 +46,15 @@ def integer_weights(matrix: PackedMatrix, stream: str | None) -> Int:
 
 def dequantize(matrix: PackedMatrix) -> NDArray[np.float64]:
     """The real matrix the planes stand for, float64 [rows, columns]."""
+    from algo.bitplane import rows
+
+    whole = np.empty((matrix.rows, matrix.columns))
+    for here, part in rows.split(matrix):
+        whole[here] = _real(part)
+    return whole
+
+
+def _real(matrix: PackedMatrix) -> NDArray[np.float64]:
     total = np.zeros((matrix.rows, matrix.columns))
     for stream in matrix.streams:
         part = integer_weights(matrix, stream).astype(np.float64)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from algo.bitplane.build import from_digits
 from algo.bitplane.format import Digit, Format
+from algo.bitplane.matrix import PackedMatrix
+from algo.bitplane.rows import by_blocks
 from algo.formats import catalog, grouping
 from algo.formats.grouped import IntegerConfig
 from algo.formats.quantized import Calibration, Quantized, checked_weight
@@ -57,6 +59,11 @@ def quantize(
     """
     weight = checked_weight(weight)
     fmt = (Config() if config is None else config).chosen()
+    matrix = by_blocks(weight, lambda part: _rows(part, fmt))
+    return Quantized(matrix=matrix, published_bits=fmt.published_bits)
+
+
+def _rows(weight: NDArray[np.float64], fmt: Format) -> PackedMatrix:
     columns = weight.shape[1]
     first = grouping.starts(columns, fmt.group)
     low = np.minimum.reduceat(weight, first, axis=1)
@@ -66,4 +73,4 @@ def quantize(
     zero = grouping.zero_points(low, scale, fmt.high)
     codes = grouping.codes_of(weight, grouping.spread(scale, columns, fmt.group))
     codes = np.clip(codes + grouping.spread(zero, columns, fmt.group), 0, fmt.high)
-    return Quantized(matrix=from_digits(fmt, codes, scale, zero), published_bits=fmt.published_bits)
+    return from_digits(fmt, codes, scale, zero)

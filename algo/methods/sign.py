@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algo.bitplane.build import from_digits
-from algo.bitplane.format import Digit
+from algo.bitplane.format import Digit, Format
+from algo.bitplane.matrix import PackedMatrix
+from algo.bitplane.rows import by_blocks
 from algo.formats import catalog, grouping
 from algo.formats.grouped import FormatConfig
 from algo.formats.quantized import Calibration, Quantized, checked_weight
@@ -43,6 +45,10 @@ def quantize(
     """
     weight = checked_weight(weight)
     fmt = (Config() if config is None else config).chosen()
+    matrix = by_blocks(weight, lambda part: _rows(part, fmt))
+    return Quantized(matrix=matrix, published_bits=fmt.published_bits)
+
+
+def _rows(weight: NDArray[np.float64], fmt: Format) -> PackedMatrix:
     scale = grouping.stored_scale(grouping.means(np.abs(weight), fmt.group), fmt.scale)
-    digits = np.where(weight < 0, -1, 1).astype(np.int64)
-    return Quantized(matrix=from_digits(fmt, digits, scale), published_bits=fmt.published_bits)
+    return from_digits(fmt, np.where(weight < 0, -1, 1).astype(np.int64), scale)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from algo.bitplane.build import from_digits
 from algo.bitplane.format import Format
+from algo.bitplane.matrix import PackedMatrix
+from algo.bitplane.rows import by_blocks
 from algo.formats import catalog, grouping
 from algo.formats.grouped import FormatConfig
 from algo.formats.quantized import Calibration, Quantized, checked_weight
@@ -50,6 +52,11 @@ def quantize(
     """
     weight = checked_weight(weight)
     fmt = (Config() if config is None else config).chosen()
+    matrix = by_blocks(weight, lambda part: _rows(part, fmt))
+    return Quantized(matrix=matrix, published_bits=fmt.published_bits)
+
+
+def _rows(weight: NDArray[np.float64], fmt: Format) -> PackedMatrix:
     gamma = grouping.stored_scale(grouping.means(np.abs(weight), fmt.group), fmt.scale)
     codes = grouping.codes_of(weight, grouping.spread(gamma, weight.shape[1], fmt.group))
-    return Quantized(matrix=from_digits(fmt, np.clip(codes, -1, 1), gamma), published_bits=fmt.published_bits)
+    return from_digits(fmt, np.clip(codes, -1, 1), gamma)

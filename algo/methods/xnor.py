@@ -11,6 +11,7 @@ from algo.bitplane import words
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix, Term
 from algo.bitplane.planes import Plane
+from algo.bitplane.rows import by_blocks
 from algo.formats import grouping
 from algo.formats.grouped import GroupConfig
 from algo.formats.quantized import Calibration, Quantized, checked_weight
@@ -50,18 +51,22 @@ def quantize(
     """
     weight = checked_weight(weight)
     config = Config() if config is None else config
+    matrix = by_blocks(weight, lambda part: _rows(part, config.group))
+    return Quantized(matrix=matrix, published_bits=1.0)
+
+
+def _rows(weight: NDArray[np.float64], group: int) -> PackedMatrix:
     rows, columns = weight.shape
-    mean = grouping.means(weight, config.group)
-    centred = weight - grouping.spread(mean, columns, config.group)
-    scale = grouping.means(np.abs(centred), config.group)
+    mean = grouping.means(weight, group)
+    centred = weight - grouping.spread(mean, columns, group)
+    scale = grouping.means(np.abs(centred), group)
     ints, exponent = grouping.stored_scalars({"scale": scale, "mean": mean}, _SCALE_FORMAT)
-    matrix = PackedMatrix(
+    return PackedMatrix(
         rows=rows,
         columns=columns,
-        group=min(config.group, columns),
+        group=min(group, columns),
         terms=(_TERM,),
         planes={"sign": Plane(words.pack(centred >= 0))},
         ints=ints,
         exponent=exponent,
     )
-    return Quantized(matrix=matrix, published_bits=1.0)
