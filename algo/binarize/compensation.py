@@ -64,7 +64,7 @@ def compensate(
             fitted = fit(now, here)
             error = now - fitted.values()
             loss += 0.5 * float(np.sum((error / diagonal[here]) ** 2))
-            if mode != "none":
+            if mode != "none" and here.stop < columns:
                 pushed = _pushed(fitted, error, curvature, here, mode)
                 left[:, here.stop : last] -= pushed @ curvature.factor[here, here.stop : last]
                 moved[:, start - first : here.stop - first] = pushed
