@@ -41,6 +41,15 @@ def block_curvature(factor: Floats) -> Floats:
 
 
 @njit(cache=True)
+def _load(tile: Floats, rows: Floats, first: int) -> None:
+    """Rows ``first`` .. of [rows, n] into a tile [n, lanes], 0 beyond the last row."""
+    tile[:] = 0.0
+    for lane in range(min(LANES, len(rows) - first)):
+        for j in range(len(tile)):
+            tile[j, lane] = rows[first + lane, j]
+
+
+@njit(cache=True)
 def _levels(levels: Floats, coefs: Floats, count: int, amounts: Floats, columns: Floats, j: int) -> None:
     """Levels [codes, lanes] of one kind at one column; ``amounts`` [amounts, lanes]."""
     for code in range(count):
@@ -111,14 +120,9 @@ def feed(
     kind, code, value = np.empty(LANES, np.uint8), np.empty(LANES, np.uint8), np.empty(LANES)
     for first in range(0, rows, LANES):
         used = min(LANES, rows - first)
-        tile[:] = 0.0
-        amount[:] = 0.0
         kind[:] = PRUNED
-        for lane in range(used):
-            for j in range(k):
-                tile[j, lane] = block[first + lane, j]
-            for p in range(len(amount)):
-                amount[p, lane] = amounts[first + lane, p]
+        _load(tile, block, first)
+        _load(amount, amounts, first)
         for j in range(k):
             for lane in range(used):
                 kind[lane] = kinds[first + lane, j]
@@ -158,17 +162,12 @@ def descend(
     kind, code, value = np.empty(LANES, np.uint8), np.empty(LANES, np.uint8), np.empty(LANES)
     for first in range(0, rows, LANES):
         used = min(LANES, rows - first)
-        now[:] = 0.0
-        delta[:] = 0.0
-        amount[:] = 0.0
         slope[:] = 0.0
         kind[:] = PRUNED
-        for lane in range(used):
-            for j in range(k):
-                now[j, lane] = values[first + lane, j]
-                delta[j, lane] = block[first + lane, j] - values[first + lane, j]
-            for p in range(len(amount)):
-                amount[p, lane] = amounts[first + lane, p]
+        _load(now, values, first)
+        _load(delta, block, first)
+        _load(amount, amounts, first)
+        delta -= now
         for j in range(k):
             for other in range(k):
                 weight = curvature[j, other]

@@ -32,6 +32,17 @@ def load(values: Floats, mask: Bools, first: int, tile: Floats, on: Floats) -> N
 
 
 @njit(cache=True)
+def _count(on: Floats, count: Floats) -> None:
+    """Entries on each lane's mask, 1 where there is none."""
+    count[:] = 0.0
+    for j in range(len(on)):
+        for lane in range(LANES):
+            count[lane] += on[j, lane]
+    for lane in range(LANES):
+        count[lane] = max(count[lane], 1.0)
+
+
+@njit(cache=True)
 def _stage(tile: Floats, on: Floats, count: Floats, mean: Floats, scale: Floats, sign: Floats) -> None:
     """Mean, scale and signs of ``tile``; what they leave replaces it."""
     columns = len(tile)
@@ -153,12 +164,7 @@ def alternate(values: Floats, mask: Bools, order: int, iterations: int) -> tuple
     for start in range(0, rows, LANES):
         load(values, mask, start, tile, on)
         left[:] = tile
-        count[:] = 0.0
-        for j in range(columns):
-            for lane in range(LANES):
-                count[lane] += on[j, lane]
-        for lane in range(LANES):
-            count[lane] = max(count[lane], 1.0)
+        _count(on, count)
         mean[:] = 0.0
         for stage in range(order):
             _stage(left, on, count, part, scale[stage], sign[stage])
@@ -187,12 +193,7 @@ def residual_error(values: Floats, mask: Bools, order: int) -> float:
     total = 0.0
     for start in range(0, rows, LANES):
         load(values, mask, start, tile, on)
-        count[:] = 0.0
-        for j in range(columns):
-            for lane in range(LANES):
-                count[lane] += on[j, lane]
-        for lane in range(LANES):
-            count[lane] = max(count[lane], 1.0)
+        _count(on, count)
         for _ in range(order):
             _stage(tile, on, count, mean, scale, sign)
         for j in range(columns):

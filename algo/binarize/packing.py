@@ -37,19 +37,8 @@ def two_planes(blocks: Sequence[Block], group: int) -> PackedMatrix:
 
     With a bitmap on the salient columns their second sign is a plane of those columns alone.
     """
-    bitmap = blocks[0].low is not None
-    salient = _columns(blocks)
-    zone = _wide([block.mask(block.zones[0]) | (block.mask(block.high) & bitmap) for block in blocks])
-    second = _wide([block.second for block in blocks])
-    planes: dict[str, Stored] = {
-        "salient": Plane(words.pack(salient[None]), "masks"),
-        "sign": Plane(words.pack(_wide([block.sign for block in blocks]))),
-    }
-    if bitmap:
-        planes["zone"] = Plane(words.pack(zone), "extra planes")
-        planes["second"] = gather(second, salient[None], "salient", "extra planes")
-    else:
-        planes["second"] = Plane(words.pack(zone | second), "extra planes")
+    salient, bitmap = _columns(blocks), blocks[0].low is not None
+    planes = _zoned_planes(blocks, "extra planes")
     scalars = [_two_zone_scalars(block) for block in blocks]
     return packed(planes, _BITMAP_TERMS if bitmap else TWO_PLANE_TERMS, scalars, salient.size, group)
 
@@ -73,6 +62,24 @@ _BITMAP_TERMS = (
     term("~(sign ^ zone)", "scale_difference", None, "~salient"),
     term("zone", "offset_difference", None, "~salient"),
 )
+
+
+def _zoned_planes(blocks: Sequence[Block], zone_role: str) -> dict[str, Stored]:
+    """Column flags, signs, and one plane of zones and second signs, or, with a bitmap, one of each."""
+    salient, bitmap = _columns(blocks), blocks[0].low is not None
+    zone = _wide([block.mask(block.zones[0]) | (block.mask(block.high) & bitmap) for block in blocks])
+    second = _wide([block.second for block in blocks])
+    planes: dict[str, Stored] = {
+        "salient": Plane(words.pack(salient[None]), "masks"),
+        "sign": Plane(words.pack(_wide([block.sign for block in blocks]))),
+    }
+    if bitmap:
+        planes["zone"] = Plane(words.pack(zone), zone_role)
+        planes["second"] = gather(second, salient[None], "salient", "extra planes")
+    else:
+        # A second sign on salient columns, else the bit that parts the zones.
+        planes["second"] = Plane(words.pack(zone | second), zone_role)
+    return planes
 
 
 def _two_zone_scalars(block: Block) -> dict[str, Floats]:
@@ -116,20 +123,8 @@ def row_column_planes(blocks: Sequence[Block], group: int) -> PackedMatrix:
     Salient columns need two factors (one per sign plane), the others two (one per zone): they share two
     arrays, four with a bitmap.
     """
-    bitmap = blocks[0].low is not None
-    salient = _columns(blocks)
-    zone = _wide([block.mask(block.zones[0]) | (block.mask(block.high) & bitmap) for block in blocks])
-    second = _wide([block.second for block in blocks])
-    planes: dict[str, Stored] = {
-        "salient": Plane(words.pack(salient[None]), "masks"),
-        "sign": Plane(words.pack(_wide([block.sign for block in blocks]))),
-    }
-    if bitmap:
-        planes["zone"] = Plane(words.pack(zone), "masks")
-        planes["second"] = gather(second, salient[None], "salient", "extra planes")
-    else:
-        # A second sign on salient columns, else the bit that parts the zones.
-        planes["second"] = Plane(words.pack(zone | second), "masks")
+    salient, bitmap = _columns(blocks), blocks[0].low is not None
+    planes = _zoned_planes(blocks, "masks")
     terms = _BITMAP_ROW_COLUMN_TERMS if bitmap else ROW_COLUMN_TERMS
     names = ("salient_high", "salient_low") if bitmap else ("salient",)
     factors = {

@@ -54,6 +54,28 @@ class BlockSettings:
         return flat(columns)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ZonedSettings(BlockSettings):
+    """Of the methods that may split the salient columns by magnitude as well."""
+
+    cgb: bool = False  #: split them (column-group bitmap of ARB-LLM)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_flag("cgb", self.cgb)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlternatingSettings(ZonedSettings):
+    """Of the methods that refine each zone by turns."""
+
+    iterations: int = 15  #: of offsets, scales and signs; of ARB-X as many more against the output
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("iterations", self.iterations, 0)
+
+
 def require_count(name: str, value: Any, least: int = 1) -> None:
     """Refuse what is no integer of at least ``least``."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool):

@@ -14,7 +14,7 @@ from algo.binarize import packing
 from algo.binarize.blocks import binarized_layer, refined, two_zones
 from algo.binarize.curvature import Curvature
 from algo.binarize.result import reported
-from algo.binarize.settings import BlockSettings, require_count, require_flag
+from algo.binarize.settings import AlternatingSettings
 from algo.binarize.zone import Block, Floats
 from algo.formats.quantized import Calibration, Quantized, checked_weight
 
@@ -25,16 +25,8 @@ FORMATS: tuple[str, ...] = ()  #: the method is its own format
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(BlockSettings):
+class Config(AlternatingSettings):
     """The released defaults."""
-
-    iterations: int = 15  #: of mean, scales and signs
-    cgb: bool = False  #: split the salient columns by magnitude too (column-group bitmap)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_count("iterations", self.iterations, 0)
-        require_flag("cgb", self.cgb)
 
 
 def needs_calibration(config: Config) -> bool:

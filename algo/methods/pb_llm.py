@@ -14,14 +14,14 @@ from algo.binarize.compensation import COMPENSATIONS, compensate
 from algo.binarize.curvature import Curvature, curvature, flat
 from algo.bitplane import words
 from algo.bitplane.build import exponent_ints, mantissa_ints
-from algo.bitplane.format import Digit
 from algo.bitplane.ints import Ints
-from algo.bitplane.matrix import PackedMatrix, Term
+from algo.bitplane.matrix import PackedMatrix
 from algo.bitplane.planes import Plane, gather
 from algo.bitplane.scales import Grid, round_scale
 from algo.formats import grouping
 from algo.formats.grouped import GroupConfig, check_choice, check_integer, check_number
 from algo.formats.quantized import Calibration, Quantized, checked_weight
+from algo.formats.salient import terms as salient_terms
 
 SOURCE = "Shang et al., PB-LLM, arXiv:2310.00034, section 3, as released (github.com/hahnyuan/PB-LLM)"
 FORMATS: tuple[str, ...] = ()  #: the method is its own format
@@ -178,7 +178,7 @@ def _packed(blocks: list[Block], config: Config) -> PackedMatrix:
         rows=sign.shape[0],
         columns=sign.shape[1],
         group=min(config.group, sign.shape[1]),
-        terms=_terms(config.bits),
+        terms=salient_terms(config.bits),
         planes={
             "salient": Plane(words.pack(salient), "masks"),
             "sign": gather(sign, ~salient, "~salient"),
@@ -187,23 +187,3 @@ def _packed(blocks: list[Block], config: Config) -> PackedMatrix:
         ints=ints,
         exponent=exponent_ints(grid),
     )
-
-
-def _terms(bits: int) -> tuple[Term, ...]:
-    others = Term(
-        planes=("sign",),
-        coefs=(1,),
-        digit=Digit.BIPOLAR,
-        mask="~salient",
-        scale="scale",
-        offset="mean",
-    )
-    kept = Term(
-        planes=tuple(f"code{p}" for p in range(bits)),
-        coefs=tuple(1 << p for p in range(bits)),
-        digit=Digit.UNIPOLAR,
-        mask="salient",
-        scale="code_scale",
-        zero="code_zero",
-    )
-    return others, kept

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from algo.bitplane import words
 from algo.bitplane.build import exponent_ints, mantissa_ints
-from algo.bitplane.format import Digit
 from algo.bitplane.ints import Ints
-from algo.bitplane.matrix import PackedMatrix, Term
+from algo.bitplane.matrix import PackedMatrix
 from algo.bitplane.planes import Plane, gather
 from algo.bitplane.scales import Grid, round_scale
 from algo.formats import grouping
 from algo.formats.grouped import check_integer, check_number
 from algo.formats.quantized import Calibration, Quantized, checked_weight
+from algo.formats.salient import terms as salient_terms
 
 SOURCE = "Zhao et al., PTQ1.61, arXiv:2502.13179, sections 3.2 and 3.3"
 FORMATS: tuple[str, ...] = ()  #: the method is its own format
@@ -117,7 +117,7 @@ def _packed(weight: Floats, salient: Bools, bits: int) -> PackedMatrix:
         rows=rows,
         columns=columns,
         group=columns,
-        terms=_terms(bits),
+        terms=salient_terms(bits),
         planes={
             "salient": Plane(words.pack(salient[None]), "masks"),
             "sign": gather(weight >= mean, ~salient, "~salient"),
@@ -126,23 +126,3 @@ def _packed(weight: Floats, salient: Bools, bits: int) -> PackedMatrix:
         ints=ints,
         exponent=exponent_ints(grid),
     )
-
-
-def _terms(bits: int) -> tuple[Term, ...]:
-    others = Term(
-        planes=("sign",),
-        coefs=(1,),
-        digit=Digit.BIPOLAR,
-        mask="~salient",
-        scale="scale",
-        offset="mean",
-    )
-    kept = Term(
-        planes=tuple(f"code{p}" for p in range(bits)),
-        coefs=tuple(1 << p for p in range(bits)),
-        digit=Digit.UNIPOLAR,
-        mask="salient",
-        scale="code_scale",
-        zero="code_zero",
-    )
-    return others, kept
