@@ -29,7 +29,9 @@ class JointSettings:
     """What the methods that fit bits and scalars together are told."""
 
     group: int = 128  #: columns of a block, which share their scalars
-    damping: float = 0.01  #: added to the Hessian's diagonal, in means of it
+    #: Added to the Hessian's diagonal, in means of it; ten times the released default, because what is fitted
+    #: this closely would follow the noise of few calibration tokens too.
+    damping: float = 0.1
     salient: int = 8  #: salient columns of a block, those of the largest ``sum w**2 / U_jj**2``
     scale_bits: int = 8  #: stored width of a scalar's mantissa, on one grid per row
     rounds: int = 4  #: turns of codes and scalars

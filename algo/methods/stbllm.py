@@ -2,7 +2,8 @@
 
 The released flow zeroes pruned entries and then gives them a sign and a scale like any other, so what it
 stores is dense. Here the mask stands: pruned entries are exactly 0, sign and zone bits exist only for the
-others, and the error of pruning is compensated together with that of binarizing.
+others, and the error of pruning is compensated together with that of binarizing. At blocks of 128 that pays
+only with ``compensation=exact``.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import pytest
 
 from algo.binarize import joint
 from algo.binarize.curvature import curvature
+from algo.binarize.joint import JointSettings
 from algo.bitplane import family, words
 from algo.bitplane.matrix import PackedMatrix
 from algo.bitplane.planes import Gathered, Pattern, Plane
@@ -26,6 +27,7 @@ PLUS = ("billm+", "arb-rc+", "stbllm+")
 #: Fewer tokens than channels: what is fitted to them at the default damping is fitted to their chance too.
 #: There arb-rc+ and stbllm+ have the larger held-out error, and need the damping that so few tokens ask for.
 DAMPING = {"degenerate": 1.0}
+USUAL = JointSettings().damping
 
 
 def quantized(method: str, weight: Array, hessian: Array, **options: Any) -> Quantized:
@@ -45,7 +47,7 @@ def layer(rows: int, columns: int, seed: int = 0) -> tuple[Array, Array]:
 @pytest.mark.parametrize("method", PLUS)
 def test_fewer_bits_leave_less_error_on_activations_never_seen(method: str, name: str) -> None:
     weight, hessian, held_out = cases.ALL[name]()
-    options = {"damping": DAMPING.get(name, 0.01)}
+    options = {"damping": DAMPING[name]} if name in DAMPING else {}
     better = quantized(method, weight, hessian, **options)
     for limit in (8, 49):
         published = quantized(method.removesuffix("+"), weight, hessian, salient_limit=limit, **options)
@@ -178,7 +180,7 @@ def test_stbllm_plus_keeps_exactly_so_many_and_stores_only_them(nm: str) -> None
 def test_the_mask_of_stbllm_plus_is_chosen_as_its_block_comes() -> None:
     weight, hessian = layer(6, 256, 5)
     keep = words.unpack(quantized("stbllm+", weight, hessian).matrix.words_of("keep"), 256)
-    score = (weight / curvature(hessian, 256, 0.01).diagonal) ** 2
+    score = (weight / curvature(hessian, 256, USUAL).diagonal) ** 2
     strongest = score >= -np.sort(-score.reshape(6, 32, 8), axis=2)[:, :, 3:4].repeat(8, axis=2).reshape(
         6, 256
     )
@@ -205,7 +207,7 @@ def test_what_is_stored_is_what_was_fitted_and_compensated(
     np.testing.assert_allclose(result.dequantize(), fitted, rtol=1e-12, atol=1e-15)
     np.testing.assert_array_equal(result.matrix.exponent.values[:, 0], grid.exponent)
     assert result.notes["loss"] == loss
-    u = curvature(hessian, 200, 0.01).factor
+    u = curvature(hessian, 200, USUAL).factor
     left = weight.copy()
     error = left[:, :128] - fitted[:, :128]
     left[:, 128:] -= error @ np.linalg.inv(u[:128, :128]) @ u[:128, 128:]
@@ -233,7 +235,7 @@ def four_levels(matrix: PackedMatrix, row: int, salient: bool) -> Array:
 
 def test_no_single_code_of_a_block_could_be_changed_for_the_better() -> None:
     weight, hessian = layer(6, 61, 7)
-    damped = hessian + 0.01 * np.trace(hessian) / 61 * np.eye(61)  # one block: nothing is left to answer
+    damped = hessian + USUAL * np.trace(hessian) / 61 * np.eye(61)  # one block: nothing is left to answer
     result = quantized("billm+", weight, hessian, passes=60)
     stored, flags = result.dequantize(), words.unpack(result.matrix.dense("salient"), 61)[0]
     for i in range(6):
@@ -250,7 +252,7 @@ def test_no_single_code_of_a_block_could_be_changed_for_the_better() -> None:
 
 def test_more_rounds_and_passes_never_fit_a_block_worse() -> None:
     weight, hessian = layer(40, 90, 8)
-    damped = hessian + 0.01 * np.trace(hessian) / 90 * np.eye(90)
+    damped = hessian + USUAL * np.trace(hessian) / 90 * np.eye(90)
     losses = []
     for rounds in (1, 2, 4, 8):
         error = weight - quantized("billm+", weight, hessian, rounds=rounds).dequantize()
@@ -277,7 +279,7 @@ def test_any_number_of_salient_columns_is_stored(method: str, salient: int) -> N
 def test_the_salient_columns_are_the_strongest_by_the_metric(method: str) -> None:
     weight, hessian = layer(6, 128, 10)
     result = quantized(method, weight, hessian, salient=5)
-    score = (weight / curvature(hessian, 128, 0.01).diagonal) ** 2
+    score = (weight / curvature(hessian, 128, USUAL).diagonal) ** 2
     if method == "stbllm+":
         score = np.where(words.unpack(result.matrix.words_of("keep"), 128), score, 0.0)
     flags = words.unpack(result.matrix.dense("salient"), 128)[0]
