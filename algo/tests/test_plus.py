@@ -259,7 +259,7 @@ def test_more_rounds_and_passes_never_fit_a_block_worse() -> None:
         losses.append(np.einsum("ij,jk,ik->i", error, damped, error))
     for after, before in zip(losses[1:], losses, strict=False):
         assert np.all(after <= before * (1 + 1e-12))
-    assert losses[-1].sum() < 0.9 * losses[0].sum()
+    assert losses[-1].sum() < 0.95 * losses[0].sum()
     none = weight - quantized("billm+", weight, hessian, rounds=1, passes=0).dequantize()
     assert losses[0].sum() < np.einsum("ij,jk,ik->", none, damped, none)
 
