@@ -220,3 +220,26 @@ def test_an_old_result_survives_a_failed_run(run, arrays):
 
 def test_the_version_is_printed(run):
     assert run("--version") == (0, "planeforge 0.1.0\n", "")
+
+
+def test_inspect_explains_the_bits_between_what_is_published_and_what_is_stored(tmp_path, capsys):
+    rng = np.random.default_rng(4)
+    np.save(tmp_path / "w.npy", rng.normal(size=(20, 150)).astype(np.float32))
+    np.save(tmp_path / "x.npy", rng.normal(size=(200, 150)).astype(np.float32))
+    out = tmp_path / "w.packed"
+    for method in ("billm", "stbllm", "nanoquant"):
+        given = ["quantize", str(tmp_path / "w.npy"), "--method", method, "--calib", str(tmp_path / "x.npy")]
+        assert main([*given, "-o", str(out), "--json"]) == 0
+        figures = json.loads(capsys.readouterr().out)
+        assert main(["inspect", str(out), "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        bill = shown["from_published"]
+        assert bill["published"] == figures["bits_per_weight_published"]
+        assert sum(bill.values()) == pytest.approx(shown["bits_per_weight"], rel=1e-12)
+        assert shown["bits_per_weight"] == pytest.approx(figures["bits_per_weight"], rel=1e-12)
+        assert main(["inspect", str(out)]) == 0
+        assert "by the authors' formula" in capsys.readouterr().out
+        for matrix in shown["matrices"]:
+            assert main(["inspect", str(out), "--layer", matrix["name"], "--json"]) == 0
+            alone = json.loads(capsys.readouterr().out)
+            assert alone["bits_per_weight"] == pytest.approx(matrix["bits_per_weight"], rel=1e-12)
