@@ -73,4 +73,16 @@ def _factor(given: Floats, dead: NDArray[np.bool_], damping: float) -> Floats | 
     if failed:
         return None
     inverse, failed = dtrtri(lower, lower=1, overwrite_c=1)
-    return None if failed else inverse[::-1, ::-1]
+    return None if failed else _reversed(inverse.T).T
+
+
+def _reversed(matrix: Floats) -> Floats:
+    """Rows and columns of a C-ordered matrix in reverse, in place: products would copy what runs backward."""
+    rows = len(matrix)
+    top = matrix[: rows // 2].copy()
+    bottom = matrix[rows - rows // 2 :]
+    matrix[: rows // 2] = bottom[::-1, ::-1]
+    bottom[:] = top[::-1, ::-1]
+    if rows % 2:
+        matrix[rows // 2] = matrix[rows // 2, ::-1].copy()
+    return matrix
