@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planeforge import settings, texts
+from planeforge import settings, texts, windows
 from planeforge.hardware import DEFAULT_ARRAY, DEFAULT_PE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from algo.checkpoint import Checkpoint
     from algo.plan import Choice
     from algo.sensitivity import LayerSensitivity
 
@@ -68,7 +67,7 @@ def allocate(
     measured = sensitivity.measure(
         ShardedBlocks(checkpoint),
         choices,
-        _sequences(checkpoint, calib),
+        windows.cut(checkpoint, calib).ids,
         cycles=count,
         loss=_switch(model, calib) if loss == "kl" and by not in RANKED else None,
         clusters=(clusters or CLUSTERS) if by == "luq" else None,
@@ -128,17 +127,6 @@ def _check(by: str, budget: float, menu: Sequence[str], max_cycles: int | None, 
         raise ValueError(f"max-cycles must be left out for {by} (rule ip takes it), not {max_cycles!r}")
     if clusters is not None and by != "luq":
         raise ValueError(f"clusters must be left out for {by} (rule luq takes it), not {clusters!r}")
-
-
-def _sequences(checkpoint: Checkpoint, calib: Path | None) -> NDArray[Any]:
-    """The calibration text in windows [sequences, context]."""
-    from algo import evaluation
-
-    ids = evaluation.tokens(checkpoint, texts.calibration(calib)).ids
-    length = checkpoint.context
-    if len(ids) < length:
-        raise ValueError(f"calib must hold at least {length} tokens, not {len(ids)}")
-    return ids[: len(ids) // length * length].reshape(-1, length)
 
 
 def _counter(pe: str, array: str, act_bits: int) -> Callable[[Any], int]:

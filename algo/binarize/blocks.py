@@ -14,8 +14,11 @@ from algo.binarize.settings import BlockSettings
 from algo.binarize.sparse import salient_of_kept, trisect
 from algo.binarize.zone import Block, Bools, Floats, Indices, Zone
 
-#: Fit one zone: the block's values and metric on the zone's columns, those columns, the mask, sign planes.
+#: Fit one zone: the block's values on some of its columns, those columns, the mask on them, sign planes.
 ZoneFit = Callable[[Floats, Indices, Bools, int], Zone]
+
+
+BASE_ITERATIONS = 15  #: of the fit that stands in for the salient columns in ARB-X's search
 
 
 def metric_of(block: Floats, diagonal: Floats, settings: BlockSettings) -> Floats:
@@ -108,9 +111,6 @@ def _base(metric: Floats, split: float) -> Floats:
             fitted = lanes.alternate(values, mask, 2, BASE_ITERATIONS)
             total += Zone(np.arange(values.shape[1]), mask, *fitted).values()
     return total
-
-
-BASE_ITERATIONS = 15  #: of the fit that stands in for the salient columns in ARB-X's search
 
 
 def three_zones(block: Floats, metric: Floats, keep: Bools, salient_limit: int, fit: ZoneFit) -> Block:

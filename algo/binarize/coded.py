@@ -18,11 +18,13 @@ from algo.bitplane.matrix import PackedMatrix, Term
 from algo.bitplane.planes import Pattern, Plane, Stored, gather
 from algo.bitplane.scales import Grid
 
+SEGMENT = 64  #: columns over which zones of a fixed size are counted
+
 
 def two_planes(
     blocks: Sequence[Coded], grid: Grid, group: int, shared_mean: bool, zoned: int
 ) -> PackedMatrix:
-    """BiLLM's form. ``zoned``: so many of every 64 columns are in the high zone, 0: a bit says it."""
+    """BiLLM's form. ``zoned``: so many of every `SEGMENT` columns are in the high zone, 0: a bit says it."""
     codes, kinds = _wide([block.codes for block in blocks]), _wide([block.kinds for block in blocks])
     salient = kinds[0] == SALIENT
     planes = _flags_and_sign(salient, codes)
@@ -30,7 +32,7 @@ def two_planes(
     names = [name for name in FOUR_LEVEL_AMOUNTS if not (shared_mean and name == "offset_difference")]
     terms = [t for t in TWO_PLANE_TERMS if t.scale in names]
     if zoned:
-        planes["zone"] = Pattern.of_bits(kinds == HIGH, zoned, 64)
+        planes["zone"] = Pattern.of_bits(kinds == HIGH, zoned, SEGMENT)
         planes["second"] = gather(second, salient[None], "salient", "extra planes")
         terms = [_zoned(t) for t in terms]
     else:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg.lapack import dpotrf, dtrtri
 
+from algo.formats.quantized import Calibration
+
 Floats = NDArray[np.float64]
 
 #: What the damping is multiplied by, one after the other, until the factorization succeeds.
@@ -60,6 +62,19 @@ def curvature(hessian: ArrayLike, columns: int, damping: float) -> Curvature:
         f"hessian must be positive definite at damping {damping * times:g}, not indefinite: "
         "is it a sum of x x^T?"
     )
+
+
+def known(columns: int, calibration: Calibration | None, damping: float, needed_for: str) -> Curvature:
+    """The curvature of a calibration; `flat` without one, where nothing needs it.
+
+    Parameters: needed_for, what reads the calibration, in words; empty: nothing must.
+    Raises: ValueError if it is needed and None, or as `curvature` does.
+    """
+    if calibration is not None:
+        return curvature(calibration.hessian, columns, damping)
+    if needed_for:
+        raise ValueError(f"calibration must be given for {needed_for}, not None")
+    return flat(columns)
 
 
 def _factor(given: Floats, dead: NDArray[np.bool_], damping: float) -> Floats | None:

@@ -15,10 +15,10 @@ import numpy as np
 from algo.binarize import codebook
 from algo.binarize.codebook import Codebook, Codes
 from algo.binarize.compensation import compensate
-from algo.binarize.curvature import Curvature, curvature
-from algo.binarize.settings import require_count, require_positive
+from algo.binarize.curvature import Curvature, known
 from algo.binarize.zone import Bools, Floats
 from algo.bitplane.scales import Grid
+from algo.formats.grouped import check_integer, check_number
 from algo.formats.quantized import Calibration
 
 _HEADROOM = 1.5  #: of the first guesses: amounts beyond it are clipped to the grid
@@ -39,22 +39,20 @@ class JointSettings:
 
     def __post_init__(self) -> None:
         for name in ("group", "rounds"):
-            require_count(name, getattr(self, name))
+            check_integer(name, getattr(self, name))
         for name in ("salient", "passes"):
-            require_count(name, getattr(self, name), 0)
-        require_count("scale_bits", self.scale_bits, 4)
+            check_integer(name, getattr(self, name), 0)
+        check_integer("scale_bits", self.scale_bits, 4)
         if self.scale_bits > 16:
             raise ValueError(f"scale_bits must be at most 16, not {self.scale_bits!r}")
-        require_positive("damping", self.damping)
+        check_number("damping", self.damping)
 
     def curvature(self, method: str, columns: int, calibration: Calibration | None) -> Curvature:
         """Factor of the layer's Hessian.
 
         Raises ValueError if there is no calibration, or one of another width.
         """
-        if calibration is None:
-            raise ValueError(f"calibration must be given for {method}, not None")
-        return curvature(calibration.hessian, columns, self.damping)
+        return known(columns, calibration, self.damping, method)
 
     def salient_columns(self, score: Floats) -> Bools:
         """Columns of the largest summed score, boolean [k]; of equals the left."""

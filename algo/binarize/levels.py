@@ -17,6 +17,8 @@ from algo.binarize.zone import Bools, Floats
 #: Source: Max, Quantizing for minimum distortion, IRE Trans. Inf. Theory 6, 1960, table I.
 FOUR = (0.5675, 1.8925)
 SIX = (0.3982, 1.2533, 2.3738)
+#: The same four levels as two scales: +-MIDDLE +-HALF.
+MIDDLE, HALF = (FOUR[1] + FOUR[0]) / 2, (FOUR[1] - FOUR[0]) / 2
 
 #: Kinds of entries.
 REST, SALIENT, HIGH, LOW = 0, 1, 2, 3
@@ -84,9 +86,8 @@ def guess_four(block: Floats, kinds: Codes) -> Floats:
     """First amounts of `four_levels`, [rows, 7]."""
     mean, size = _spread(block, (kinds != SALIENT) & (kinds != PRUNED))
     top_mean, top = _spread(block, kinds == SALIENT)
-    middle, half = (FOUR[1] + FOUR[0]) / 2, (FOUR[1] - FOUR[0]) / 2
     zero = np.zeros(len(block))
-    parts = (mean, zero, middle * size, half * size, top_mean, middle * top, half * top)
+    parts = (mean, zero, MIDDLE * size, HALF * size, top_mean, MIDDLE * top, HALF * top)
     return np.stack(parts, axis=1)
 
 
@@ -95,17 +96,15 @@ def guess_row_column(block: Floats, kinds: Codes, columns: Floats) -> Floats:
     even = np.where(columns[0] != 0, block / np.where(columns[0] != 0, columns[0], 1.0), 0.0)
     size = _spread(even, kinds == REST, centred=False)[1]
     top = _spread(even, kinds == SALIENT, centred=False)[1]
-    middle, half = (FOUR[1] + FOUR[0]) / 2, (FOUR[1] - FOUR[0]) / 2
-    return np.stack((FOUR[1] * size, FOUR[0] * size, middle * top, half * top), axis=1)
+    return np.stack((FOUR[1] * size, FOUR[0] * size, MIDDLE * top, HALF * top), axis=1)
 
 
 def guess_three(block: Floats, kinds: Codes) -> Floats:
     """First amounts of `three_zones`, [rows, 9]."""
     mean, size = _spread(block, kinds == REST)
     top_mean, top = _spread(block, kinds == SALIENT)
-    middle, half = (FOUR[1] + FOUR[0]) / 2, (FOUR[1] - FOUR[0]) / 2
     zones = [part for level in SIX[::-1] for part in (mean, level * size)]
-    return np.stack([*zones, top_mean, middle * top, half * top], axis=1)
+    return np.stack([*zones, top_mean, MIDDLE * top, HALF * top], axis=1)
 
 
 def _spread(block: Floats, mask: Bools, centred: bool = True) -> tuple[Floats, Floats]:

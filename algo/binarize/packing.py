@@ -20,7 +20,6 @@ from algo.bitplane.planes import Pattern, Plane, Stored, gather
 from algo.bitplane.scales import Grid, round_scale
 
 SCALE_FORMAT = "fp16"
-_HALVES = ("mean", "difference")  #: what replaces a pair of scalars
 
 
 def term(

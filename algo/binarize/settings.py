@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from algo.binarize.compensation import COMPENSATIONS
-from algo.binarize.curvature import Curvature, curvature, flat
+from algo.binarize.curvature import Curvature, known
 from algo.bitplane.planes import WIDEST_PATTERN
+from algo.formats.grouped import check_choice, check_integer, check_number, check_switch
 from algo.formats.quantized import Calibration
 
 METRICS = ("hessian", "magnitude")
@@ -28,11 +26,11 @@ class BlockSettings:
     compensation: str = "diag"  #: "diag" (released), "exact" or "none"
 
     def __post_init__(self) -> None:
-        require_count("group", self.group)
-        require_count("salient_limit", self.salient_limit)
-        require_positive("damping", self.damping)
-        require_one_of("metric", self.metric, METRICS)
-        require_one_of("compensation", self.compensation, COMPENSATIONS)
+        check_integer("group", self.group)
+        check_integer("salient_limit", self.salient_limit)
+        check_number("damping", self.damping)
+        check_choice("metric", self.metric, METRICS)
+        check_choice("compensation", self.compensation, COMPENSATIONS)
 
     @property
     def reads_activations(self) -> bool:
@@ -44,14 +42,8 @@ class BlockSettings:
 
         Raises ValueError if the calibration is needed and missing, or of another width.
         """
-        if calibration is not None:
-            return curvature(calibration.hessian, columns, self.damping)
-        if self.reads_activations:
-            raise ValueError(
-                f"calibration must be given for metric {self.metric} and compensation {self.compensation}, "
-                "not None"
-            )
-        return flat(columns)
+        needed_for = f"metric {self.metric} and compensation {self.compensation}" * self.reads_activations
+        return known(columns, calibration, self.damping, needed_for)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +54,7 @@ class ZonedSettings(BlockSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_flag("cgb", self.cgb)
+        check_switch("cgb", self.cgb)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,27 +65,7 @@ class AlternatingSettings(ZonedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_count("iterations", self.iterations, 0)
-
-
-def require_count(name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is no integer of at least ``least``."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value!r}")
-
-
-def require_positive(name: str, value: Any) -> None:
-    """Refuse what is no finite number above 0."""
-    if not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a finite number above 0, not {value!r}")
-
-
-def require_one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Refuse what is none of ``choices``."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        check_integer("iterations", self.iterations, 0)
 
 
 def require_ratio(name: str, value: Any) -> tuple[int, int]:
@@ -105,9 +77,3 @@ def require_ratio(name: str, value: Any) -> tuple[int, int]:
             f"{name} must be kept:of with 1 <= kept <= of <= {WIDEST_PATTERN}, such as 4:8, not {value!r}"
         )
     return kept, of
-
-
-def require_flag(name: str, value: Any) -> None:
-    """Refuse what is neither True nor False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be true or false, not {value!r}")

@@ -74,6 +74,12 @@ def accepted_by(test: Callable[[Format], bool], *, first: Format) -> tuple[str, 
     return (first.name, *(fmt.name for fmt in ALL.values() if test(fmt) and fmt is not first))
 
 
+def is_unsigned(fmt: Format) -> bool:
+    """Codes 0 .. 2**planes - 1 less a stored zero point."""
+    places = tuple(1 << place for place in range(len(fmt.coefs)))
+    return fmt.zero and fmt.digit is Digit.UNIPOLAR and fmt.coefs == places
+
+
 def choose(name: str, allowed: Sequence[str], group: int | None = None) -> Format:
     """Format ``name`` with ``group`` columns to a scale; None keeps the format's own.
 

@@ -19,9 +19,9 @@ from algo.binarize import coded, joint, levels
 from algo.binarize.codebook import Codebook, Codes
 from algo.binarize.curvature import Curvature
 from algo.binarize.joint import JointSettings
-from algo.binarize.settings import require_count, require_flag
 from algo.binarize.sparse import strongest
 from algo.binarize.zone import Floats
+from algo.formats.grouped import check_integer, check_switch
 from algo.formats.quantized import Calibration, Quantized, checked_weight
 
 SOURCE = (
@@ -29,8 +29,6 @@ SOURCE = (
     "Frantar et al., GPTQ, arXiv:2210.17323"
 )
 FORMATS: tuple[str, ...] = ()  #: the method is its own format
-
-SEGMENT = 64  #: columns over which zones of a fixed size are counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +40,12 @@ class Config(JointSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_flag("shared_mean", self.shared_mean)
-        require_count("zone_kept", self.zone_kept, 0)
-        if self.zone_kept and (self.group % SEGMENT or self.zone_kept + self.salient > SEGMENT):
+        check_switch("shared_mean", self.shared_mean)
+        check_integer("zone_kept", self.zone_kept, 0)
+        if self.zone_kept and (self.group % coded.SEGMENT or self.zone_kept + self.salient > coded.SEGMENT):
             raise ValueError(
-                f"zone_kept must be 0, or at most {SEGMENT} less the salient columns with a group that is a "
-                f"multiple of {SEGMENT}, not {self.zone_kept!r}"
+                f"zone_kept must be 0, or at most {coded.SEGMENT} less the salient columns with a group that is "
+                f"a multiple of {coded.SEGMENT}, not {self.zone_kept!r}"
             )
 
 
@@ -96,7 +94,7 @@ class _TwoZones:
         kinds = np.full(block.shape, levels.REST, np.uint8)
         if self._config.zone_kept:
             size = np.where(salient, -np.inf, np.abs(block))
-            high = strongest(size, self._config.zone_kept, SEGMENT)
+            high = strongest(size, self._config.zone_kept, coded.SEGMENT)
             kinds = np.where(high, levels.HIGH, levels.LOW).astype(np.uint8)
         kinds[:, salient] = levels.SALIENT
         return kinds

@@ -9,8 +9,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from algo.binarize.curvature import Curvature, curvature
+from algo.binarize.lanes import LANES
 from algo.bitplane.build import from_digits
-from algo.bitplane.format import Digit, Format
+from algo.bitplane.format import Format
 from algo.bitplane.scales import Grid
 from algo.formats import catalog, grouping
 from algo.formats.grouped import IntegerConfig, check_number
@@ -19,19 +20,16 @@ from algo.formats.quantized import Calibration, Quantized, checked_weight
 SOURCE = "Frantar et al., GPTQ, arXiv:2210.17323, section 4, as released (github.com/IST-DASLab/gptq)"
 
 _BLOCK = 128  #: columns between updates of all later ones, as released; it does not change the result
-_LANES = 64  #: rows worked on side by side: a constant trip count that LLVM turns into vectors
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
-def _is_integer(fmt: Format) -> bool:
-    """Codes 0 .. 2**planes - 1 less a stored zero point, of two planes or more: one cannot hold a sign."""
-    places = tuple(1 << place for place in range(len(fmt.coefs)))
-    return fmt.zero and fmt.digit is Digit.UNIPOLAR and fmt.coefs == places and len(places) > 1
-
-
-FORMATS = catalog.accepted_by(_is_integer, first=catalog.INT4_G128)
+FORMATS = catalog.accepted_by(
+    # One plane cannot hold a sign.
+    lambda fmt: catalog.is_unsigned(fmt) and len(fmt.coefs) > 1,
+    first=catalog.INT4_G128,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,17 +158,17 @@ def round_columns(
     """
     columns, rows = block.shape
     errors, codes = np.empty((columns, rows)), np.empty((columns, rows), np.int64)
-    tile, error = np.empty((columns, _LANES)), np.empty(_LANES)
-    step, start = np.empty(_LANES), np.empty(_LANES)
-    for first in range(0, rows, _LANES):
-        used = min(_LANES, rows - first)
-        for lane in range(_LANES):  # lanes beyond the last row: scale 0, weight 0
+    tile, error = np.empty((columns, LANES)), np.empty(LANES)
+    step, start = np.empty(LANES), np.empty(LANES)
+    for first in range(0, rows, LANES):
+        used = min(LANES, rows - first)
+        for lane in range(LANES):  # lanes beyond the last row: scale 0, weight 0
             step[lane] = scale[first + lane] if lane < used else 0.0
             start[lane] = zero[first + lane] if lane < used else 0.0
             for j in range(columns):
                 tile[j, lane] = block[j, first + lane] if lane < used else 0.0
         for j in range(columns):
-            for lane in range(_LANES):
+            for lane in range(LANES):
                 whole = np.rint(tile[j, lane] / step[lane]) if step[lane] > 0 else 0.0
                 code = min(max(whole + start[lane], 0.0), float(top))
                 error[lane] = (tile[j, lane] - step[lane] * (code - start[lane])) / factor[j, j]
@@ -180,6 +178,6 @@ def round_columns(
                 codes[j, first + lane] = np.int64(tile[j, lane])
             for k in range(j + 1, columns):
                 push = factor[j, k]
-                for lane in range(_LANES):
+                for lane in range(LANES):
                     tile[k, lane] -= error[lane] * push
     return errors, codes

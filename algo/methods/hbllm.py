@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algo.binarize.compensation import COMPENSATIONS, compensate
-from algo.binarize.curvature import Curvature, curvature, flat
+from algo.binarize.curvature import known
 from algo.bitplane import words
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix, Term
@@ -159,13 +159,13 @@ def quantize(
     """
     weight = checked_weight(weight)
     config = Config() if config is None else config
-    curve = _curvature(weight.shape[1], calibration, config)
+    needed_for = f"compensation {config.compensation}" * needs_calibration(config)
+    curve = known(weight.shape[1], calibration, config.damping, needed_for)
 
     def fit(block: Floats, here: slice) -> Block:
         return fit_block(block, config.salient_limit)
 
-    live = np.where(curve.dead, 0.0, weight)
-    blocks, loss = compensate(live, curve, config.group, config.compensation, fit)
+    blocks, loss = compensate(weight, curve, config.group, config.compensation, fit)
     counts = tuple(int(block.salient.sum()) for block in blocks)
     return Quantized(
         matrix=_packed(blocks, config.group),
@@ -259,14 +259,6 @@ def _filled(block: Floats, salient: Bools) -> Floats:
         near = others[max(at - 1, 0) : at + 1]
         filled[:, column] = block[:, near].mean(axis=1)
     return filled
-
-
-def _curvature(columns: int, calibration: Calibration | None, config: Config) -> Curvature:
-    if calibration is not None:
-        return curvature(calibration.hessian, columns, config.damping)
-    if needs_calibration(config):
-        raise ValueError(f"calibration must be given for compensation {config.compensation}, not None")
-    return flat(columns)
 
 
 def _packed(blocks: Sequence[Block], group: int) -> PackedMatrix:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algo.binarize.compensation import COMPENSATIONS, compensate
-from algo.binarize.curvature import Curvature, curvature, flat
+from algo.binarize.curvature import known
 from algo.bitplane import words
 from algo.bitplane.build import exponent_ints, mantissa_ints
 from algo.bitplane.ints import Ints
@@ -106,15 +106,15 @@ def quantize(
     """
     weight = checked_weight(weight)
     config = Config() if config is None else config
-    curve = _curvature(weight.shape[1], calibration, config)
+    needed_for = f"metric {config.metric} and compensation {config.compensation}" * needs_calibration(config)
+    curve = known(weight.shape[1], calibration, config.damping, needed_for)
 
     def fit(block: Floats, here: slice) -> Block:
         conditional = curve.diagonal[here]
         metric = block**2 / conditional**2 if config.metric == "hessian" else np.abs(block)
         return fit_block(block, metric, config)
 
-    live = np.where(curve.dead, 0.0, weight)
-    blocks, loss = compensate(live, curve, config.group, config.compensation, fit)
+    blocks, loss = compensate(weight, curve, config.group, config.compensation, fit)
     share = sum(int(block.salient.sum()) for block in blocks) / weight.size
     return Quantized(
         matrix=_packed(blocks, config),
@@ -143,17 +143,6 @@ def fit_block(block: Floats, metric: Floats, config: Config) -> Block:
         code_scale=grouping.min_max(low, high, top, _SCALE_FORMAT),
         top=top,
     )
-
-
-def _curvature(columns: int, calibration: Calibration | None, config: Config) -> Curvature:
-    if calibration is not None:
-        return curvature(calibration.hessian, columns, config.damping)
-    if needs_calibration(config):
-        raise ValueError(
-            f"calibration must be given for metric {config.metric} and compensation {config.compensation}, "
-            "not None"
-        )
-    return flat(columns)
 
 
 def _packed(blocks: list[Block], config: Config) -> PackedMatrix:

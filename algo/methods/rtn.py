@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algo.bitplane.build import from_digits
-from algo.bitplane.format import Digit, Format
+from algo.bitplane.format import Format
 from algo.bitplane.matrix import PackedMatrix
 from algo.bitplane.rows import by_blocks
 from algo.formats import catalog, grouping
@@ -21,13 +21,7 @@ SOURCE = (
 )
 
 
-def _has_zero_point(fmt: Format) -> bool:
-    """Codes 0 .. 2**planes - 1 less a stored zero point."""
-    places = tuple(1 << place for place in range(len(fmt.coefs)))
-    return fmt.zero and fmt.digit is Digit.UNIPOLAR and fmt.coefs == places
-
-
-FORMATS = catalog.accepted_by(_has_zero_point, first=catalog.INT4_G128)
+FORMATS = catalog.accepted_by(catalog.is_unsigned, first=catalog.INT4_G128)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,10 @@ from algo.binarize import packing
 from algo.binarize.blocks import binarized_layer, refined, three_zones
 from algo.binarize.curvature import Curvature
 from algo.binarize.result import reported
-from algo.binarize.settings import BlockSettings, require_one_of, require_ratio
+from algo.binarize.settings import BlockSettings, require_ratio
 from algo.binarize.sparse import importance, strongest
 from algo.binarize.zone import Block, Bools, Floats
+from algo.formats.grouped import check_choice
 from algo.formats.quantized import Calibration, Quantized, checked_weight
 
 SOURCE = "Dong et al., STBLLM, arXiv:2408.01803, as released (github.com/pprp/STBLLM)"
@@ -40,7 +41,7 @@ class Config(BlockSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_one_of("allocation", self.allocation, ALLOCATIONS)
+        check_choice("allocation", self.allocation, ALLOCATIONS)
         _ = self.ratio
 
     @property
