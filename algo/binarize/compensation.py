@@ -24,10 +24,6 @@ class Fitted(Protocol):
     def values(self) -> Floats:
         """The real matrix [rows, columns of the block] it stands for."""
 
-    @property
-    def pushed(self) -> Floats | None:
-        """What is taken off the later columns, [rows, k], before it meets the factor; None: by the mode."""
-
 
 Fit = TypeVar("Fit", bound=Fitted)
 
@@ -43,8 +39,7 @@ def compensate(
 
     With ``E = (W_B - Q_B) / diag(U_BB)``, all columns behind block B change by ``-E @ U[B, behind]``. That is
     mode "diag", of the released BiLLM; "exact" solves ``E @ U_BB = W_B - Q_B``, the best answer of the later
-    columns to an error made jointly; "none" leaves them alone. A fit that pushed its errors on within the
-    block, column after column, brings its own ``E`` (`Fitted.pushed`).
+    columns to an error made jointly; "none" leaves them alone.
 
     Parameters: weight, float64 [rows, columns], not changed; block, columns of a block, the last may be
     short; fit, called with W_B [rows, k] and the block's columns.
@@ -65,7 +60,7 @@ def compensate(
             error = now - fitted.values()
             loss += 0.5 * float(np.sum((error / diagonal[here]) ** 2))
             if mode != "none" and here.stop < columns:
-                pushed = _pushed(fitted, error, curvature, here, mode)
+                pushed = _pushed(error, curvature, here, mode)
                 left[:, here.stop : last] -= pushed @ curvature.factor[here, here.stop : last]
                 moved[:, start - first : here.stop - first] = pushed
             fits.append(fitted)
@@ -75,9 +70,7 @@ def compensate(
     return fits, loss
 
 
-def _pushed(fitted: Fitted, error: Floats, curvature: Curvature, here: slice, mode: str) -> Floats:
-    if fitted.pushed is not None:
-        return fitted.pushed
+def _pushed(error: Floats, curvature: Curvature, here: slice, mode: str) -> Floats:
     if mode == "diag":
         return np.asarray(error / curvature.diagonal[here])
     return _solved(curvature.factor[here, here], error)

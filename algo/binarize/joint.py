@@ -88,11 +88,6 @@ class Coded:
         """The real block, [rows, k]."""
         return codebook.values_of(self.book, self.kinds, self.codes, self.amounts, self.columns)
 
-    @property
-    def pushed(self) -> None:
-        """The block's error is solved for as a whole."""
-        return None
-
 
 class Form(Protocol):
     """A stored form: its codebook, and what is known of a block before it is fitted."""

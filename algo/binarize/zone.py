@@ -55,7 +55,6 @@ class Block:
     low: Zone | None  #: of the salient columns, those below it
     zones: Sequence[Zone]  #: of the other columns, the zone of the largest magnitudes first
     keep: Bools | None = None  #: [rows, k], entries that are not pruned; None: all
-    pushed: Floats | None = None  #: [rows, k], what a feedback inside the block left for the later columns
 
     def values(self) -> Floats:
         """The real block, [rows, k]."""

@@ -44,8 +44,8 @@ class Config(JointSettings):
         check_integer("zone_kept", self.zone_kept, 0)
         if self.zone_kept and (self.group % coded.SEGMENT or self.zone_kept + self.salient > coded.SEGMENT):
             raise ValueError(
-                f"zone_kept must be 0, or at most {coded.SEGMENT} less the salient columns with a group that is "
-                f"a multiple of {coded.SEGMENT}, not {self.zone_kept!r}"
+                f"zone_kept must be 0, or at most {coded.SEGMENT} less the salient columns with a group that "
+                f"is a multiple of {coded.SEGMENT}, not {self.zone_kept!r}"
             )
 
 

@@ -98,7 +98,6 @@ class Block:
         Bools  #: [rows, k]: of a pair of rows the mean's in the upper, the difference's in the lower
     )
     residual: Floats  #: [2, rows], scales of means and differences; the latter negative in lower rows
-    pushed: None = None  #: no column's error moves another one of its block
 
     def values(self) -> Floats:
         """The real block, [rows, k]."""

@@ -66,7 +66,6 @@ class Block:
     sign: Bools  #: [rows, k], True = +1; without meaning on salient entries
     code_scale: Floats  #: [rows, 1], of the salient entries' grid
     top: int  #: largest code
-    pushed: None = None  #: no column's error moves another one of its block
 
     def codes(self, step: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Codes [rows, k] and zero points [rows, 1] of the salient entries on a grid of this step."""
