@@ -52,7 +52,7 @@ def compensate(
     span = max(block, _SPAN // block * block)
     for first in range(0, columns, span):
         last = min(first + span, columns)
-        moved = np.zeros((len(weight), last - first))
+        moved = np.zeros((len(weight), last - first), curvature.factor.dtype)
         for start in range(first, last, block):
             here = slice(start, min(start + block, columns))
             now = np.ascontiguousarray(left[:, here])
@@ -61,19 +61,19 @@ def compensate(
             loss += 0.5 * float(np.sum((error / diagonal[here]) ** 2))
             if mode != "none" and here.stop < columns:
                 pushed = _pushed(error, curvature, here, mode)
-                left[:, here.stop : last] -= pushed @ curvature.factor[here, here.stop : last]
+                left[:, here.stop : last] -= curvature.reach(pushed, here, slice(here.stop, last))
                 moved[:, start - first : here.stop - first] = pushed
             fits.append(fitted)
         for strip in range(last, columns, _SPAN) if mode != "none" else ():
             behind = slice(strip, min(strip + _SPAN, columns))
-            left[:, behind] -= moved @ curvature.factor[first:last, behind]
+            left[:, behind] -= curvature.reach(moved, slice(first, last), behind)
     return fits, loss
 
 
 def _pushed(error: Floats, curvature: Curvature, here: slice, mode: str) -> Floats:
     if mode == "diag":
         return np.asarray(error / curvature.diagonal[here])
-    return _solved(curvature.factor[here, here], error)
+    return _solved(curvature.square(here), error)
 
 
 def _solved(factor: Floats, error: Floats) -> Floats:

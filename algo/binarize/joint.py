@@ -123,7 +123,7 @@ def fit_layer(
 
     def one(block: Floats, here: slice) -> Coded:
         kinds, amounts, factors = start(block, here)
-        return _fit_block(block, curve.factor[here, here], form, kinds, amounts, factors, grid, settings)
+        return _fit_block(block, curve.square(here), form, kinds, amounts, factors, grid, settings)
 
     fitted, loss = compensate(weight, curve, settings.group, "exact", one)
     return fitted, grid, loss

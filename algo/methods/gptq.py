@@ -64,7 +64,7 @@ def quantize(
     has another width or is no sum of squares, or a scale does not fit its format.
     Source: `SOURCE`; differs in: codes and errors are those of the scale as stored, on its row's grid; a
     group that begins inside a block of the released code is fitted to weights of before that block, here to
-    the current ones; no order but the columns' own; float64.
+    the current ones; no order but the columns' own; float64 (the factor as `curvature` says).
     """
     weight = checked_weight(weight)
     config = Config() if config is None else config
@@ -88,7 +88,7 @@ def quantize_with(weight: Floats, curve: Curvature, fmt: Format) -> Quantized:
     again = np.arange(rows)
     while len(again):
         grid = Grid(exponent[again])
-        run = _run(live[again], curve.factor, fmt, grid)
+        run = _run(live[again], curve, fmt, grid)
         codes[again], scale[again], zero[again], losses[again] = run.codes, run.scale, run.zero, run.losses
         # Pushed errors may widen a later group beyond its row's grid: such a row starts over on a wider one.
         wider = np.maximum(Grid.covering(run.scale).exponent, grid.exponent)
@@ -109,7 +109,7 @@ class _Run:
     losses: Floats  #: [rows]
 
 
-def _run(weight: Floats, factor: Floats, fmt: Format, grid: Grid) -> _Run:
+def _run(weight: Floats, curve: Curvature, fmt: Format, grid: Grid) -> _Run:
     """All columns of some rows, with scales on a given grid."""
     left = weight.copy()
     rows, columns = left.shape
@@ -122,10 +122,10 @@ def _run(weight: Floats, factor: Floats, fmt: Format, grid: Grid) -> _Run:
         if start % fmt.group == 0:
             scale[:, g], zero[:, g] = _fitted(left[:, start : start + fmt.group], fmt, grid)
         block = np.ascontiguousarray(left[:, start:stop].T)
-        square = np.ascontiguousarray(factor[start:stop, start:stop])
+        square = curve.square(slice(start, stop))
         error, found = round_columns(block, square, scale[:, g], zero[:, g], fmt.high)
         codes[:, start:stop] = found.T
-        left[:, stop:] -= error.T @ factor[start:stop, stop:]
+        left[:, stop:] -= curve.reach(error.T, slice(start, stop), slice(stop, columns))
         losses += np.sum(error**2, axis=0)
     return _Run(codes=codes, scale=scale, zero=zero, losses=losses)
 

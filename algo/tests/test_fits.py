@@ -248,6 +248,40 @@ def test_a_hessian_that_is_none_is_refused(hessian: Array, message: str) -> None
         curvature(hessian, 4, 0.01)
 
 
+def _spread_hessian(columns: int, smallest: float) -> Array:
+    """Eigenvalues from 1 down to ``smallest`` in a random basis."""
+    basis, _ = np.linalg.qr(np.random.default_rng(4).standard_normal((columns, columns)))
+    return (basis * np.geomspace(1, smallest, columns)) @ basis.T
+
+
+def test_a_wide_layer_has_a_single_precision_factor_that_is_the_double_one_rounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hessian = _spread_hessian(61, 1e-3)
+    double = curvature(hessian, 61, 0.01)
+    monkeypatch.setattr("algo.binarize.curvature.SINGLE_FROM", 61)
+    single = curvature(hessian, 61, 0.01)
+    assert (double.factor.dtype, single.factor.dtype) == (np.float64, np.float32)
+    np.testing.assert_allclose(single.factor, double.factor, atol=1e-5 * np.abs(double.factor).max())
+    assert single.diagonal.dtype == single.square(slice(3, 9)).dtype == np.float64
+    moved = np.random.default_rng(5).standard_normal((7, 20))
+    here, behind = slice(11, 31), slice(31, 60)
+    reached = single.reach(moved, here, behind)
+    assert reached.dtype == np.float32
+    np.testing.assert_allclose(reached, moved @ double.factor[here, behind], atol=1e-3)
+
+
+def test_a_wide_layer_that_single_precision_cannot_factor_is_factored_in_double(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("algo.binarize.curvature.SINGLE_FROM", 8)
+    hessian = _spread_hessian(40, 1e-11)
+    curve = curvature(hessian, 40, 1e-12)
+    assert curve.factor.dtype == np.float64
+    damped = hessian + 1e-12 * np.diagonal(hessian).mean() * np.eye(40)
+    np.testing.assert_allclose(curve.factor @ damped @ curve.factor.T, np.eye(40), atol=1e-3)
+
+
 class Rounded:
     """The nearest integers, as a fit."""
 
