@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from algo.binarize.curvature import Curvature
 from algo.binarize.zone import Floats
@@ -28,6 +27,42 @@ class Fitted(Protocol):
 Fit = TypeVar("Fit", bound=Fitted)
 
 
+class Feedback:
+    """What the errors of a layer's first columns add to its later ones.
+
+    Errors ``E`` [rows, columns] change the weights of block B by ``-sum of E_A @ U[A, B]`` over all earlier
+    blocks A. With ``U = inverse(R)`` that is ``T_B @ U_BB``, where ``T_B`` is the sum of ``X_A @ R[A, B]``
+    and ``X_B = (E_B - T_B) @ U_BB``: R alone is multiplied by, and its whole inverse is never made.
+    """
+
+    def __init__(self, curve: Curvature, rows: int, block: int) -> None:
+        """``block``: no more columns are pushed at once, and none across a multiple of it."""
+        self._curve, self._span = curve, max(block, _SPAN // block * block)
+        self._owed = np.zeros((rows, len(curve.root)), curve.root.dtype)  #: T, complete to the span's end
+        self._span_errors = np.zeros(
+            (rows, min(self._span, len(curve.root))), curve.root.dtype
+        )  #: X of the span's columns
+
+    def at(self, here: slice) -> Floats:
+        """What is to be added to the weights ``here`` before they are quantized, float64 [rows, k]."""
+        owed = self._owed[:, here].astype(np.float64)
+        return owed @ self._curve.square(here) if here.start else owed
+
+    def push(self, error: Floats, here: slice) -> None:
+        """Take ``E`` of the columns ``here``, the next ones; float64 [rows, k]."""
+        root, columns = self._curve.root, len(self._curve.root)
+        first = here.start // self._span * self._span
+        last = min(first + self._span, columns)
+        moved = ((error - self._owed[:, here]) @ self._curve.square(here)).astype(root.dtype)
+        self._owed[:, here.stop : last] += moved @ root[here, here.stop : last]
+        self._span_errors[:, here.start - first : here.stop - first] = moved
+        if here.stop < last:
+            return
+        for strip in range(last, columns, _SPAN):
+            behind = slice(strip, min(strip + _SPAN, columns))
+            self._owed[:, behind] += self._span_errors @ root[first:last, behind]
+
+
 def compensate(
     weight: Floats,
     curvature: Curvature,
@@ -45,37 +80,20 @@ def compensate(
     short; fit, called with W_B [rows, k] and the block's columns.
     Returns: the fits, and the loss ``0.5 * sum (W_B - Q_B)**2 / diag(U_BB)**2`` over all blocks.
     """
-    left, columns = weight.copy(), weight.shape[1]
-    left[:, curvature.dead] = 0
+    rows, columns = weight.shape
     diagonal = curvature.diagonal
+    feedback = None if mode == "none" else Feedback(curvature, rows, block)
     fits, loss = [], 0.0
-    span = max(block, _SPAN // block * block)
-    for first in range(0, columns, span):
-        last = min(first + span, columns)
-        moved = np.zeros((len(weight), last - first), curvature.factor.dtype)
-        for start in range(first, last, block):
-            here = slice(start, min(start + block, columns))
-            now = np.ascontiguousarray(left[:, here])
-            fitted = fit(now, here)
-            error = now - fitted.values()
-            loss += 0.5 * float(np.sum((error / diagonal[here]) ** 2))
-            if mode != "none" and here.stop < columns:
-                pushed = _pushed(error, curvature, here, mode)
-                left[:, here.stop : last] -= curvature.reach(pushed, here, slice(here.stop, last))
-                moved[:, start - first : here.stop - first] = pushed
-            fits.append(fitted)
-        for strip in range(last, columns, _SPAN) if mode != "none" else ():
-            behind = slice(strip, min(strip + _SPAN, columns))
-            left[:, behind] -= curvature.reach(moved, slice(first, last), behind)
+    for start in range(0, columns, block):
+        here = slice(start, min(start + block, columns))
+        now = np.where(curvature.dead[here], 0.0, weight[:, here])
+        if feedback is not None:
+            now += feedback.at(here)
+        fitted = fit(now, here)
+        error = now - fitted.values()
+        scaled = error / diagonal[here]
+        loss += 0.5 * float(np.sum(scaled**2))
+        if feedback is not None and here.stop < columns:
+            feedback.push(scaled if mode == "diag" else error @ curvature.root[here, here], here)
+        fits.append(fitted)
     return fits, loss
-
-
-def _pushed(error: Floats, curvature: Curvature, here: slice, mode: str) -> Floats:
-    if mode == "diag":
-        return np.asarray(error / curvature.diagonal[here])
-    return _solved(curvature.square(here), error)
-
-
-def _solved(factor: Floats, error: Floats) -> Floats:
-    """``error @ inverse(factor)``, factor upper triangular."""
-    return np.asarray(solve_triangular(factor, error.T, trans="T", lower=False).T)

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from algo.binarize.compensation import Feedback
 from algo.binarize.curvature import Curvature, curvature
 from algo.binarize.lanes import LANES
 from algo.bitplane.build import from_digits
@@ -111,8 +112,8 @@ class _Run:
 
 def _run(weight: Floats, curve: Curvature, fmt: Format, grid: Grid) -> _Run:
     """All columns of some rows, with scales on a given grid."""
-    left = weight.copy()
-    rows, columns = left.shape
+    rows, columns = weight.shape
+    feedback = Feedback(curve, rows, fmt.group)
     groups = len(grouping.starts(columns, fmt.group))
     codes = np.empty((rows, columns), np.int64)
     scale, zero = np.empty((rows, groups)), np.empty((rows, groups), np.int64)
@@ -120,12 +121,13 @@ def _run(weight: Floats, curve: Curvature, fmt: Format, grid: Grid) -> _Run:
     for start, stop in _blocks(columns, fmt.group):
         g = start // fmt.group
         if start % fmt.group == 0:
-            scale[:, g], zero[:, g] = _fitted(left[:, start : start + fmt.group], fmt, grid)
-        block = np.ascontiguousarray(left[:, start:stop].T)
+            whole = slice(start, min(start + fmt.group, columns))
+            scale[:, g], zero[:, g] = _fitted(weight[:, whole] + feedback.at(whole), fmt, grid)
+        block = np.ascontiguousarray((weight[:, start:stop] + feedback.at(slice(start, stop))).T)
         square = curve.square(slice(start, stop))
         error, found = round_columns(block, square, scale[:, g], zero[:, g], fmt.high)
         codes[:, start:stop] = found.T
-        left[:, stop:] -= curve.reach(error.T, slice(start, stop), slice(stop, columns))
+        feedback.push(error.T, slice(start, stop))
         losses += np.sum(error**2, axis=0)
     return _Run(codes=codes, scale=scale, zero=zero, losses=losses)
 

@@ -147,7 +147,7 @@ def test_few_calibration_tokens_are_enough_for_the_reference_and_for_us() -> Non
 def test_the_loss_is_that_of_the_blocks_as_they_were_compensated() -> None:
     weight, hessian, _ = cases.ragged()
     weight = weight[:4]
-    u = curvature(hessian, 171, 0.01).factor
+    u = curvature(hessian, 171, 0.01).square(slice(171))
     stored, left, loss = blocks.quantize(weight, hessian, method="billm"), weight.copy(), 0.0
     for place, one in enumerate(stored):
         span = slice(128 * place, 128 * place + one.values.shape[1])

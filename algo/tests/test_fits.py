@@ -206,10 +206,13 @@ def test_curvature_factors_the_inverse_of_the_damped_hessian(tokens: int) -> Non
     live = hessian.copy()
     live[9, 9] = 1
     live += 0.01 * np.trace(live) / 65 * np.eye(65)
-    assert not np.tril(result.factor, -1).any()
-    np.testing.assert_allclose(result.factor, cholesky(inv(live)), rtol=1e-9, atol=1e-11)
-    np.testing.assert_allclose(result.factor.T @ result.factor @ live, np.eye(65), atol=1e-9)
-    np.testing.assert_array_equal(result.diagonal, np.diagonal(result.factor))
+    factor = result.square(slice(65))
+    assert not np.tril(result.root, -1).any()
+    assert not np.tril(factor, -1).any()
+    np.testing.assert_allclose(factor, cholesky(inv(live)), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(factor.T @ factor @ live, np.eye(65), atol=1e-9)
+    np.testing.assert_allclose(result.square(slice(13, 40)), factor[13:40, 13:40], rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(result.diagonal, np.diagonal(factor), rtol=1e-14)
     assert np.flatnonzero(result.dead).tolist() == [9]
     assert hessian[9, 9] == 0  # the caller's array stays as it was
 
@@ -222,11 +225,11 @@ def test_damping_grows_until_the_hessian_is_positive_definite(least: float, time
     hessian = (hessian + hessian.T) / 2
     result = curvature(hessian, 12, 0.01)
     damped = hessian + 0.01 * times * np.trace(hessian) / 12 * np.eye(12)
-    np.testing.assert_allclose(result.factor, cholesky(inv(damped)), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(result.square(slice(12)), cholesky(inv(damped)), rtol=1e-8, atol=1e-10)
 
 
 def test_flat_curvature_weighs_all_columns_alike() -> None:
-    np.testing.assert_array_equal(flat(3).factor, np.eye(3))
+    np.testing.assert_array_equal(flat(3).square(slice(3)), np.eye(3))
     assert not flat(3).dead.any()
 
 
@@ -254,21 +257,20 @@ def _spread_hessian(columns: int, smallest: float) -> Array:
     return (basis * np.geomspace(1, smallest, columns)) @ basis.T
 
 
-def test_a_wide_layer_has_a_single_precision_factor_that_is_the_double_one_rounded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_wide_layer_is_compensated_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     hessian = _spread_hessian(61, 1e-3)
+    weight = np.random.default_rng(5).standard_normal((7, 61))
     double = curvature(hessian, 61, 0.01)
     monkeypatch.setattr("algo.binarize.curvature.SINGLE_FROM", 61)
     single = curvature(hessian, 61, 0.01)
-    assert (double.factor.dtype, single.factor.dtype) == (np.float64, np.float32)
-    np.testing.assert_allclose(single.factor, double.factor, atol=1e-5 * np.abs(double.factor).max())
+    assert (double.root.dtype, single.root.dtype) == (np.float64, np.float32)
     assert single.diagonal.dtype == single.square(slice(3, 9)).dtype == np.float64
-    moved = np.random.default_rng(5).standard_normal((7, 20))
-    here, behind = slice(11, 31), slice(31, 60)
-    reached = single.reach(moved, here, behind)
-    assert reached.dtype == np.float32
-    np.testing.assert_allclose(reached, moved @ double.factor[here, behind], atol=1e-3)
+    blocks = []
+    for curve in (double, single):
+        fits, _ = compensate(weight, curve, 20, "exact", lambda block, _: Rounded(block))
+        blocks.append(np.concatenate([fit.block for fit in fits], axis=1))
+    assert not np.array_equal(*blocks)
+    np.testing.assert_allclose(blocks[1], blocks[0], atol=1e-5)
 
 
 def test_a_wide_layer_that_single_precision_cannot_factor_is_factored_in_double(
@@ -277,9 +279,9 @@ def test_a_wide_layer_that_single_precision_cannot_factor_is_factored_in_double(
     monkeypatch.setattr("algo.binarize.curvature.SINGLE_FROM", 8)
     hessian = _spread_hessian(40, 1e-11)
     curve = curvature(hessian, 40, 1e-12)
-    assert curve.factor.dtype == np.float64
+    assert curve.root.dtype == np.float64
     damped = hessian + 1e-12 * np.diagonal(hessian).mean() * np.eye(40)
-    np.testing.assert_allclose(curve.factor @ damped @ curve.factor.T, np.eye(40), atol=1e-3)
+    np.testing.assert_allclose(curve.root @ curve.root.T, damped, atol=1e-15)
 
 
 class Rounded:
@@ -294,7 +296,7 @@ class Rounded:
 
 @pytest.mark.parametrize(("mode", "third"), [("diag", 2.475), ("exact", 2.975), ("none", 3.0)])
 def test_errors_are_pushed_on_as_worked_by_hand(mode: str, third: float) -> None:
-    curve = Curvature(np.array([[2.0, 4.0, 1.0], [0, 1, 1], [0, 0, 5]]), np.zeros(3, np.bool_))
+    curve = Curvature(inv([[2.0, 4.0, 1.0], [0, 1, 1], [0, 0, 5]]), np.zeros(3, np.bool_))
     weight = np.array([[0.25, 2.4, 3.0]])
     fits, loss = compensate(weight, curve, 2, mode, lambda block, _: Rounded(block))
     # Errors 0.25 and 0.4: by the diagonal [0.125, 0.4], solved [0.125, -0.1]; both times the row [1, 1].
@@ -335,7 +337,11 @@ def test_many_columns_are_updated_in_strips_as_in_one() -> None:
     factor = np.triu(rng.standard_normal((columns, columns)) * 0.01) + np.eye(columns)
     weight = rng.standard_normal((1, columns))
     fits, _ = compensate(
-        weight, Curvature(factor, np.zeros(columns, np.bool_)), 40, "diag", lambda block, _: Rounded(block)
+        weight,
+        Curvature(inv(factor), np.zeros(columns, np.bool_)),
+        40,
+        "diag",
+        lambda block, _: Rounded(block),
     )
     left = weight.copy()
     for start in range(0, columns, 40):

@@ -47,7 +47,7 @@ def eliminated(weight: np.ndarray, hessian: np.ndarray, bits: int, group: int) -
 def test_three_weights_reach_the_best_integers_there_are() -> None:
     hessian = np.array([[2, 1, 0.5], [1, 2, 1], [0.5, 1, 2]])
     weight = np.array([[0.55, 0.45, 0.45]])
-    factor = curvature(hessian, 3, 0.0).factor
+    factor = curvature(hessian, 3, 0.0).square(slice(3))
     errors, codes = gptq.round_columns(weight.T.copy(), factor, np.ones(1), np.full(1, 8), 15)
     found = codes[:, 0] - 8
     np.testing.assert_array_equal(found, [1, 0, 1])

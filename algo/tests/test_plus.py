@@ -207,7 +207,7 @@ def test_what_is_stored_is_what_was_fitted_and_compensated(
     np.testing.assert_allclose(result.dequantize(), fitted, rtol=1e-12, atol=1e-15)
     np.testing.assert_array_equal(result.matrix.exponent.values[:, 0], grid.exponent)
     assert result.notes["loss"] == loss
-    u = curvature(hessian, 200, USUAL).factor
+    u = curvature(hessian, 200, USUAL).square(slice(200))
     left = weight.copy()
     error = left[:, :128] - fitted[:, :128]
     left[:, 128:] -= error @ np.linalg.inv(u[:128, :128]) @ u[:128, 128:]
