@@ -46,7 +46,8 @@ def choose_salient(metric: Floats, limit: int, keep: Bools | None = None) -> Boo
     The ``c`` first columns of `ranking` with the smallest `salient_error`, ``c`` from 1 to ``limit`` and
     below the number of columns; a block of one column is all salient. ``keep``: the metric must be 0 off it.
     """
-    from algo.binarize.screens import kept_salient_errors, salient_errors
+    from algo.binarize.screens import kept_salient_errors
+    from algo.binarize.vector_screens import salient_errors
 
     columns = metric.shape[1]
     order = ranking(metric)
@@ -60,7 +61,7 @@ def choose_salient(metric: Floats, limit: int, keep: Bools | None = None) -> Boo
     if candidates < 1:
         return first(1)
     if keep is None:
-        screened = salient_errors(np.take(metric, order, axis=1), candidates)
+        screened = salient_errors(np.ascontiguousarray(metric), order, candidates)
     else:
         kept = np.ascontiguousarray(keep.T[order])
         screened = kept_salient_errors(np.ascontiguousarray(metric.T[order]), kept, candidates)
@@ -99,20 +100,23 @@ def choose_break_point(metric: Floats, salient: Bools) -> float:
 
     Infinity where all columns are salient and nothing is left to split.
     """
-    if np.all(salient):
+    from algo.binarize.vector_screens import zone_errors
+
+    others = np.flatnonzero(~salient)
+    if not others.size:
         return float("inf")
-    rest = np.take(metric, np.flatnonzero(~salient), axis=1)
-    thresholds = break_points(metric, salient)[:, None]
-    return float(thresholds[best_split(rest, thresholds), 0])
+    thresholds = break_points(metric, salient)
+    screened = zone_errors(np.ascontiguousarray(metric), others, thresholds)
+    rest = np.take(metric, others, axis=1)
+    return float(thresholds[decide(screened, rest, lambda at: split_error(rest, thresholds[at : at + 1]))])
 
 
-def best_split(metric: Floats, thresholds: Floats, keep: Bools | None = None) -> int:
+def best_split(metric: Floats, thresholds: Floats, keep: Bools) -> int:
     """First of the candidates, rows of ``thresholds`` [candidates, zones - 1], with the least error."""
     from algo.binarize.screens import split_errors
 
     # Entries that are pruned go behind the others, where no kernel counts them.
-    ascending = np.sort(metric if keep is None else np.where(keep, metric, np.inf), axis=1)
-    counts = np.full(len(metric), metric.shape[1]) if keep is None else keep.sum(axis=1)
+    ascending, counts = np.sort(np.where(keep, metric, np.inf), axis=1), keep.sum(axis=1)
     screened = split_errors(ascending, counts.astype(np.int64), thresholds)
     return decide(screened, metric, lambda at: split_error(metric, thresholds[at], keep))
 

@@ -11,9 +11,6 @@ from algo.binarize.lanes import LANES
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-#: Sums may be taken in any order, which is what makes vectors of them; NaN and infinity keep their meaning.
-_SUMS = {"reassoc", "contract", "nsz"}
-
 
 @njit(cache=True)
 def _masked_stage(left: Floats, on: Floats, start: int, stop: int) -> None:
@@ -38,89 +35,12 @@ def _masked_stage(left: Floats, on: Floats, start: int, stop: int) -> None:
             left[j, lane] = value - (scale[lane] if value >= 0 else -scale[lane]) * on[j, lane]
 
 
-@njit(cache=True, fastmath=_SUMS)
-def _first_stage(a: Floats, b: Floats, mean_a: float, mean_b: float) -> tuple[float, float, float, float]:
-    """Sum of ``|row - mean|`` of two rows, and how many entries of each are not below its mean."""
-    size_a, size_b, above_a, above_b = 0.0, 0.0, 0.0, 0.0
-    for j in range(a.size):
-        size_a += abs(a[j] - mean_a)
-        size_b += abs(b[j] - mean_b)
-        above_a += 1.0 if a[j] >= mean_a else 0.0
-        above_b += 1.0 if b[j] >= mean_b else 0.0
-    return size_a, size_b, above_a, above_b
-
-
-@njit(cache=True, fastmath=_SUMS)
-def _second_stage(
-    a: Floats,
-    b: Floats,
-    mean_a: float,
-    mean_b: float,
-    scale_a: float,
-    scale_b: float,
-    shift_a: float,
-    shift_b: float,
-) -> tuple[float, float]:
-    """Sum of the distances of two rows to their means plus or minus their scales, shifted."""
-    high_a, low_a = mean_a + scale_a + shift_a, mean_a - scale_a + shift_a
-    high_b, low_b = mean_b + scale_b + shift_b, mean_b - scale_b + shift_b
-    size_a, size_b = 0.0, 0.0
-    for j in range(a.size):
-        size_a += abs(a[j] - (high_a if a[j] >= mean_a else low_a))
-        size_b += abs(b[j] - (high_b if b[j] >= mean_b else low_b))
-    return size_a, size_b
-
-
-@njit(cache=True, fastmath=_SUMS)
-def _two_stages(a: Floats, b: Floats, total_a: float, total_b: float, squares: float) -> float:
-    """Squared error of two rows at order 2, given their sums and the sum of all squares.
-
-    A stage of mean mu and scale s takes ``n * (mu**2 + s**2)`` off the sum of squares, and the second stage's
-    mean follows from how many entries lay above the first's: two passes give all of it. Two rows at a time
-    keep the processor busy while the sums of either come together.
-    """
-    n = a.size
-    share = 1.0 / n
-    mean_a, mean_b = total_a * share, total_b * share
-    scale_a, scale_b, above_a, above_b = _first_stage(a, b, mean_a, mean_b)
-    scale_a, scale_b = scale_a * share, scale_b * share
-    shift_a, shift_b = -scale_a * (2 * above_a - n) * share, -scale_b * (2 * above_b - n) * share
-    last_a, last_b = _second_stage(a, b, mean_a, mean_b, scale_a, scale_b, shift_a, shift_b)
-    last_a, last_b = last_a * share, last_b * share
-    taken_a = mean_a * mean_a + scale_a * scale_a + shift_a * shift_a + last_a * last_a
-    taken_b = mean_b * mean_b + scale_b * scale_b + shift_b * shift_b + last_b * last_b
-    return squares - n * (taken_a + taken_b)
-
-
-@njit(cache=True, fastmath=_SUMS)
-def salient_errors(ordered: Floats, limit: int) -> Floats:
-    """Squared error of parting the block after its first 1, 2, .. ``limit`` columns, order 2 on both sides.
-
-    Parameters: ordered, float64 [rows, columns], columns in order of salience; limit, below the columns.
-    Returns: float64 [limit].
-    """
-    rows, columns = ordered.shape
-    errors = np.zeros(limit)
-    sum_a, sum_b, squares = np.zeros(columns + 1), np.zeros(columns + 1), np.zeros(columns + 1)
-    nothing = np.zeros(columns)  # beside an odd last row: its error is 0
-    for r in range(0, rows, 2):
-        a = ordered[r]
-        b = ordered[r + 1] if r + 1 < rows else nothing
-        for j in range(columns):
-            sum_a[j + 1] = sum_a[j] + a[j]
-            sum_b[j + 1] = sum_b[j] + b[j]
-            squares[j + 1] = squares[j] + a[j] * a[j] + b[j] * b[j]
-        for count in range(1, limit + 1):
-            rest_a, rest_b = sum_a[columns] - sum_a[count], sum_b[columns] - sum_b[count]
-            rest = squares[columns] - squares[count]
-            errors[count - 1] += _two_stages(a[:count], b[:count], sum_a[count], sum_b[count], squares[count])
-            errors[count - 1] += _two_stages(a[count:], b[count:], rest_a, rest_b, rest)
-    return errors
-
-
 @njit(cache=True)
 def kept_salient_errors(ordered: Floats, keep: Bools, limit: int) -> Floats:
-    """`salient_errors` over the entries of ``keep`` [columns, rows]; ``ordered`` is 0 off it."""
+    """`vector_screens.salient_errors` over the entries of ``keep``; ``ordered`` is 0 off it.
+
+    Parameters: ordered, float64 [columns, rows], columns in order of salience; keep, boolean, likewise.
+    """
     columns, rows = ordered.shape
     errors = np.zeros(limit)
     tile, on, left = np.empty((columns, LANES)), np.zeros((columns, LANES)), np.empty((columns, LANES))

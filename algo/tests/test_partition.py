@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algo.binarize import aware, partition, sparse
-from algo.binarize.screens import kept_salient_errors, salient_errors, split_errors, split_residual
+from algo.binarize.screens import kept_salient_errors, split_errors, split_residual
+from algo.binarize.vector_screens import salient_errors, zone_errors
 from algo.tests.reference import nm
 from algo.tests.reference import partition as reference
 from algo.tests.reference.primitives import rb
@@ -104,9 +105,10 @@ def test_screening_never_changes_the_choice(
     salient = np.arange(columns) % 5 == 0
     thresholds = partition.break_points(metric, salient)
     rest = metric[:, ~salient]
-    errors = [partition.split_error(rest, np.array([t])) for t in thresholds[::20]]
-    chosen = partition.best_split(rest, thresholds[::20, None])
-    assert chosen == int(np.argmin(errors))
+    errors = [partition.split_error(rest, np.array([t])) for t in thresholds]
+    assert partition.choose_break_point(metric, salient) == thresholds[int(np.argmin(errors))]
+    kept = np.ones(rest.shape, np.bool_)
+    assert partition.best_split(rest, thresholds[::20, None], kept) == int(np.argmin(errors[::20]))
 
 
 @every_kind
@@ -178,17 +180,32 @@ def test_screens_compute_the_definitions_errors(
     )
     np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=noise)
     if not pruned:
-        found = salient_errors(metric[:, order], limit)
+        found = salient_errors(metric, order, limit)
         np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=noise)
 
     thresholds = thresholds_of(metric, parts)
+    wanted = [partition.split_error(metric, t, keep) for t in thresholds]
     ascending = np.sort(np.where(keep, metric, np.inf), axis=1)
-    np.testing.assert_allclose(
-        split_errors(ascending, keep.sum(axis=1), thresholds),
-        [partition.split_error(metric, t, keep) for t in thresholds],
-        rtol=1e-10,
-        atol=noise,
-    )
+    found = split_errors(ascending, keep.sum(axis=1), thresholds)
+    np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=noise)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    rows=st.integers(1, 70),
+    columns=st.integers(2, 90),
+    seed=st.integers(0, 999),
+)
+def test_the_screen_of_one_threshold_computes_the_definitions_errors(
+    kind: str, rows: int, columns: int, seed: int
+) -> None:
+    metric = metric_of(kind, rows, columns, seed)
+    some = np.sort(np.random.default_rng(seed).permutation(columns)[: 1 + seed % columns])
+    thresholds = np.append(thresholds_of(metric, 1)[:, 0], [0.0, 2 * np.abs(metric).max()])
+    wanted = [partition.split_error(metric[:, some], np.array([t])) for t in thresholds]
+    found = zone_errors(metric, some, thresholds)
+    np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-13 * np.sum(metric**2))
 
 
 @pytest.mark.parametrize("parts", [1, 2])
