@@ -38,13 +38,17 @@ class Activations:
         self._check_range()
 
     def _check_range(self) -> None:
+        low, high = int(self.values.min(initial=0)), int(self.values.max(initial=0))
         if self.bipolar:
-            ok = np.abs(self.values) == 1
+            if low >= -1 and high <= 1 and np.all(self.values):
+                return
+            wanted, bad = "-1 or +1", np.abs(self.values) != 1
         else:
-            ok = (self.values >= -self.limit) & (self.values < self.limit)
-        if not np.all(ok):
-            wanted = "-1 or +1" if self.bipolar else f"in [{-self.limit}, {self.limit - 1}]"
-            raise ValueError(f"values must be {wanted}, not {int(self.values[~ok].flat[0])}")
+            if low >= -self.limit and high < self.limit:
+                return
+            wanted = f"in [{-self.limit}, {self.limit - 1}]"
+            bad = (self.values < -self.limit) | (self.values >= self.limit)
+        raise ValueError(f"values must be {wanted}, not {int(self.values[bad].flat[0])}")
 
     @property
     def bipolar(self) -> bool:
