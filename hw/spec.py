@@ -98,6 +98,12 @@ class Activity:
     w_toggles: int = 0  #: bits that changed in the PEs' weight operands between successive beats
     x_toggles: int = 0  #: the same for the activation operands
     mask_toggles: int = 0  #: the same for the masks
+    product_toggles: int = 0  #: bits that changed in the lanes' two product bits, hit and base
+    dot_toggles: int = 0  #: bits that changed in the PEs' registers of a beat's signed dot product
+    accumulator_toggles: int = 0  #: bits that changed in the PEs' accumulators
+    bubbles: int = 0  #: beats without operands, which only double the accumulator
+    zero_beats: int = 0  #: beats whose weight word (on its mask) or activation word has no lane that counts
+    shared_sum_beats: int = 0  #: beats of activation sums that every row makes alike
     items: int = 0  #: items handed over by PEs
     scale_products: int = 0  #: multiplications of an item by a scale mantissa
     weight_buffer_bits: int = 0  #: bits read from the on-chip weight buffer (planes, masks, scales)
@@ -283,12 +289,23 @@ class PeSpec(ABC):
         return clock
 
 
+DATAFLOWS = ("output-stationary", "weight-stationary")
+#: What a field of `ArraySpec` that is a word may be.
+CHOICES = {
+    "dataflow": DATAFLOWS,
+    "outer": ("rows", "tokens"),
+    "planes": ("outermost", "inside"),
+    "skip": ("none", "planes", "words"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArraySpec:
     """A grid of equal PEs: weights are broadcast along its rows, activations along its columns.
 
     All PEs take a beat in the same clock. A PE keeps one output (output-stationary); results of a tile
-    drain while the next tile runs, so only the last drain shows.
+    drain while the next tile runs, so only the last drain shows. `cycles` counts compute alone, as the RTL
+    does; the fields from ``dataflow`` on are what `sim.cycles` schedules with.
     """
 
     pe: PeSpec
@@ -298,11 +315,26 @@ class ArraySpec:
     weight_buffer_bits: int = 64 * 1024 * 8  #: on-chip buffer of weight planes, masks, scales [bits]
     activation_buffer_bits: int = 64 * 1024 * 8  #: on-chip buffer of activation planes [bits]
     dram_bits_per_cycle: int = 128  #: width of the port to external memory [bits per clock]
+    dataflow: str = "output-stationary"  #: one of `DATAFLOWS`: what stays while the other operands pass
+    outer: str = "rows"  #: outermost loop: "rows" (a tile of weights meets all tokens) or "tokens"
+    planes: str = "outermost"  #: serial order of an item: plane pairs "outermost" (Horner) or "inside" a word
+    buffers: int = 2  #: copies of a tile a buffer is split into; 2: one fills while the other is read
+    result_buffer_bits: int = 64 * 1024 * 8  #: partial sums, where weights are stationary [bits]
+    dram_latency: int = 0  #: clocks from a request to its first bits; the port serves one request at a time
+    scale_clocks: int = 0  #: clocks of a column's shared unit per item; 0: every PE has a unit of its own
+    skip: str = "none"  #: weights that cost no beat if zero in a whole row tile: "none", "planes", "words"
+    pack_kept: bool = False  #: an N:M pattern's kept columns alone take lanes
 
     def __post_init__(self) -> None:
-        for name in ("rows", "columns", "weight_buffer_bits", "activation_buffer_bits"):
+        for name in ("rows", "columns", "weight_buffer_bits", "activation_buffer_bits", "buffers"):
             require_int(name, getattr(self, name), 1)
-        require_int("dram_bits_per_cycle", self.dram_bits_per_cycle, 1)
+        for name in ("dram_bits_per_cycle", "result_buffer_bits"):
+            require_int(name, getattr(self, name), 1)
+        for name in ("dram_latency", "scale_clocks"):
+            require_int(name, getattr(self, name), 0)
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if not self.clock_hz > 0:
             raise ValueError(f"clock_hz must be positive, not {self.clock_hz!r}")
 

@@ -67,12 +67,12 @@ def work(
     item may not fit the accumulator.
     """
     check_fit(matrix, activations)
-    slots = list(_slots(matrix))
+    wanted = list(slots(matrix))
     parts, flags, streams, multipliers = [], [], [], []
-    for slot in slots:
+    for slot in wanted:
         stream = matrix.streams.index(slot.term.col)
         act = activations[stream]
-        _check_width(matrix, slot, act, spec)
+        check_width(matrix, slot, act, spec)
         operands, marks = _item(matrix, slot, act, spec.lanes, tokens, rows)
         parts.append(operands)
         flags.append(marks)
@@ -107,7 +107,8 @@ def assemble(done: Work, items: Int) -> Int:
     return sums
 
 
-def _slots(matrix: PackedMatrix) -> Iterator[Slot]:
+def slots(matrix: PackedMatrix) -> Iterator[Slot]:
+    """What the items of every output are, in their order."""
     for term in matrix.terms:
         for group in range(matrix.groups):
             yield Slot(term=term, group=group, digits=True)
@@ -125,7 +126,8 @@ def _places(term: Term) -> tuple[int, ...]:
     return term.coefs
 
 
-def _check_width(matrix: PackedMatrix, slot: Slot, act: Activations, spec: PeSpec) -> None:
+def check_width(matrix: PackedMatrix, slot: Slot, act: Activations, spec: PeSpec) -> None:
+    """Refuse a PE whose accumulator may not hold the slot's item. Raises ValueError with both widths."""
     low, high = slot.term.digit_range() if slot.digits else (0, 1)
     size = min(matrix.group, matrix.columns - slot.group * matrix.group)
     reach = max(-low, high) * act.limit * size
@@ -135,6 +137,16 @@ def _check_width(matrix: PackedMatrix, slot: Slot, act: Activations, spec: PeSpe
             f"acc_width must be at least {needed} for {size} columns of digits {low} to {high} at "
             f"{act.bits} activation bits, not {spec.acc_width!r}"
         )
+
+
+def check_pe(matrix: PackedMatrix, activations: Sequence[Activations], spec: PeSpec) -> None:
+    """Refuse a PE whose accumulator may not hold an item of the product.
+
+    Raises ValueError with both widths, or where the activations do not fit the matrix.
+    """
+    check_fit(matrix, activations)
+    for slot in slots(matrix):
+        check_width(matrix, slot, activations[matrix.streams.index(slot.term.col)], spec)
 
 
 def _item(

@@ -100,6 +100,25 @@ def test_array_cycles_cover_the_ragged_edge_tiles():
     assert array.resources() == pe.resources() * 16
 
 
+def test_what_an_array_schedules_with_leaves_its_compute_count_alone():
+    shape = Shape(tokens=5, rows=9, segments=(Segment(columns=16, weight=(1, 4), activation=(1,)),))
+    plain = ArraySpec(pe=Plain(lanes=8), rows=4, columns=4)
+    other = ArraySpec(
+        pe=Plain(lanes=8),
+        rows=4,
+        columns=4,
+        dataflow="weight-stationary",
+        outer="tokens",
+        planes="inside",
+        buffers=1,
+        dram_latency=9,
+        scale_clocks=8,
+        skip="words",
+        pack_kept=True,
+    )
+    assert other.cycles(shape) == plain.cycles(shape)
+
+
 def test_resources_add_and_scale_cell_by_cell():
     total = Resources(gate2=1, flop=2) + Resources(gate2=3) * 2
     assert total == Resources(gate2=7, flop=2)
@@ -120,6 +139,32 @@ def test_resources_add_and_scale_cell_by_cell():
             "weight must hold signed powers of two, not 3",
         ),
         (lambda: ArraySpec(pe=Plain(), clock_hz=0.0), ValueError, "clock_hz must be positive, not 0.0"),
+        (lambda: ArraySpec(pe=Plain(), buffers=0), ValueError, "buffers must be at least 1, not 0"),
+        (
+            lambda: ArraySpec(pe=Plain(), dram_latency=-1),
+            ValueError,
+            "dram_latency must be at least 0, not -1",
+        ),
+        (
+            lambda: ArraySpec(pe=Plain(), dataflow="row-stationary"),
+            ValueError,
+            "dataflow must be one of output-stationary, weight-stationary, not 'row-stationary'",
+        ),
+        (
+            lambda: ArraySpec(pe=Plain(), outer="columns"),
+            ValueError,
+            "outer must be one of rows, tokens, not 'columns'",
+        ),
+        (
+            lambda: ArraySpec(pe=Plain(), planes="middle"),
+            ValueError,
+            "planes must be one of outermost, inside, not 'middle'",
+        ),
+        (
+            lambda: ArraySpec(pe=Plain(), skip="beats"),
+            ValueError,
+            "skip must be one of none, planes, words, not 'beats'",
+        ),
     ],
 )
 def test_bad_parameters_are_refused_by_name(make, error, message):
