@@ -55,6 +55,7 @@ ORDER = (
         "allocate",
         "inspect",
         "simulate",
+        "workload",
         "verify",
         "verilog",
         "synth",

@@ -1,9 +1,9 @@
-"""PEs and arrays as a user names them: ``bitserial``, ``bitserial:lanes=128,levels=0``, ``8x8``."""
+"""PEs and arrays as a user names them: ``bitserial:lanes=128,levels=0``, ``8x8:dram_bits_per_cycle=64``."""
 
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from algo.bitplane import family
 
@@ -36,13 +36,36 @@ def pe(text: str = DEFAULT_PE) -> PeSpec:
 
 
 def array(text: str = DEFAULT_ARRAY, pe_text: str = DEFAULT_PE) -> ArraySpec:
-    """An array of PEs: ``ROWSxCOLUMNS``.
+    """An array of PEs: ``ROWSxCOLUMNS``, or ``ROWSxCOLUMNS:key=value,...`` with fields of `ArraySpec`.
 
-    Raises ValueError if the text is no such pair.
+    Raises ValueError if the text is no such pair, for an unknown field, or a value the array refuses.
     """
     from hw.spec import ArraySpec
 
-    rows, _, columns = text.partition("x")
+    size, _, given = text.partition(":")
+    rows, _, columns = size.partition("x")
     if not (rows.isdecimal() and columns.isdecimal()):
-        raise ValueError(f"array must be ROWSxCOLUMNS such as 8x8, not {text!r}")
-    return ArraySpec(pe=pe(pe_text), rows=int(rows), columns=int(columns))
+        raise ValueError(f"array must be ROWSxCOLUMNS such as 8x8, not {size!r}")
+    kinds = {f.name: type(f.default) for f in fields(ArraySpec) if f.name not in ("pe", "rows", "columns")}
+    parameters: dict[str, Any] = {}
+    for pair in filter(None, given.split(",")):
+        key, _, value = pair.partition("=")
+        if key not in kinds:
+            raise ValueError(f"array parameter must be one of {', '.join(kinds)}, not {key!r}")
+        parameters[key] = _value(key, value, kinds[key])
+    return ArraySpec(pe=pe(pe_text), rows=int(rows), columns=int(columns), **parameters)
+
+
+def _value(key: str, text: str, kind: type) -> int | float | bool | str:
+    """``text`` as an array's field ``key`` takes it."""
+    if kind is str:
+        return text
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise ValueError(f"{key} must be true or false, not {text!r}")
+        return text == "true"
+    try:
+        return float(text) if kind is float else int(text)
+    except ValueError:
+        wanted = "a number" if kind is float else "an integer"
+        raise ValueError(f"{key} must be {wanted}, not {text!r}") from None
