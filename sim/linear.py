@@ -8,6 +8,7 @@ widest the engines take (or ``act_bits`` where that were more), and the outer ma
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from algo.bitplane.activations import Activations, quantize_activations
-from algo.bitplane.decode import dequantize, outputs
+from algo.bitplane.activations import Activations
+from algo.bitplane.decode import dequantize
 from algo.bitplane.matrix import PackedMatrix
 from algo.formats.stages import Stages, by_layer
+from sim.kernels.conversions import Outputs, quantized
 
 INNER_BITS = 16  #: of what stands between the two factors of a product
 
@@ -51,7 +53,28 @@ PREPARE: Mapping[str, Callable[[PackedMatrix], Sums]] = {
 ENGINES = ("float", *PREPARE)
 
 
-class PackedLinear(torch.nn.Module):
+class LastRead:
+    """The activations quantized last, so that layers which read the same tensor share its integers."""
+
+    def __init__(self) -> None:
+        self._of: Callable[[], torch.Tensor | None] = lambda: None
+        self._key: tuple[object, ...] = ()
+        self._found: Activations | None = None
+
+    def quantized(self, x: torch.Tensor, bits: int, factor: NDArray[np.floating] | None) -> Activations:
+        """`sim.kernels.conversions.quantized` of activations [..., columns], float."""
+        known = factor is None and not x.is_inference()  # an inference tensor does not count its changes
+        key = (x._version, bits) if known else ()
+        if known and self._found is not None and self._of() is x and self._key == key:
+            return self._found
+        flat = x.detach().reshape(-1, x.shape[-1]).float().numpy()
+        found = quantized(np.ascontiguousarray(flat), bits, factor)
+        if known:
+            self._of, self._key, self._found = weakref.ref(x), key, found
+        return found
+
+
+class PlaneLinear(torch.nn.Module):
     """A linear layer of packed weights.
 
     With an integer engine every token's activations are quantized to ``act_bits``, the sums are exact, and
@@ -62,7 +85,12 @@ class PackedLinear(torch.nn.Module):
     weight: torch.Tensor
 
     def __init__(
-        self, matrix: PackedMatrix, engine: str, act_bits: int = 8, bias: torch.Tensor | None = None
+        self,
+        matrix: PackedMatrix,
+        engine: str,
+        act_bits: int = 8,
+        bias: torch.Tensor | None = None,
+        last: LastRead | None = None,
     ) -> None:
         super().__init__()
         if engine not in ENGINES:
@@ -71,6 +99,8 @@ class PackedLinear(torch.nn.Module):
         self.in_features, self.out_features = matrix.columns, matrix.rows
         self.register_buffer("bias", bias)
         self._sums = None if engine == "float" else PREPARE[engine](matrix)
+        self._outputs, self._last = Outputs(matrix), LastRead() if last is None else last
+        self._factors = [None if name is None else matrix.factors[name] for name in matrix.streams]
         weight = torch.from_numpy(dequantize(matrix).astype(np.float32)) if engine == "float" else None
         self.register_buffer("weight", weight)
 
@@ -78,10 +108,8 @@ class PackedLinear(torch.nn.Module):
         """float32 [..., rows] of activations [..., columns]."""
         if self._sums is None:
             return torch.nn.functional.linear(x, self.weight, self.bias)
-        flat = x.detach().reshape(-1, self.in_features).float().numpy()
-        factors = [None if name is None else self.matrix.factors[name] for name in self.matrix.streams]
-        streams = [quantize_activations(flat, self.act_bits, factor) for factor in factors]
-        y = torch.from_numpy(outputs(self.matrix, streams, self._sums(streams)))
+        streams = [self._last.quantized(x, self.act_bits, factor) for factor in self._factors]
+        y = torch.from_numpy(self._outputs.of(streams, self._sums(streams)))
         y = y.reshape(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
 
@@ -90,14 +118,19 @@ class ProductLinear(torch.nn.Module):
     """A linear layer whose weight is the product of two packed matrices; see this module's head."""
 
     def __init__(
-        self, stages: Stages, engine: str, act_bits: int = 8, bias: torch.Tensor | None = None
+        self,
+        stages: Stages,
+        engine: str,
+        act_bits: int = 8,
+        bias: torch.Tensor | None = None,
+        last: LastRead | None = None,
     ) -> None:
         super().__init__()
         if stages.inner is None:
             raise ValueError("stages must hold an inner factor, not the outer alone")
         self.out_features, self.in_features = stages.shape
-        self.inner = PackedLinear(stages.inner, engine, act_bits)
-        self.outer = PackedLinear(stages.outer, engine, max(act_bits, INNER_BITS), bias)
+        self.inner = PlaneLinear(stages.inner, engine, act_bits, last=last)
+        self.outer = PlaneLinear(stages.outer, engine, max(act_bits, INNER_BITS), bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 [..., rows] of activations [..., columns]."""
@@ -112,7 +145,7 @@ def swap(model: Any, matrices: Mapping[str, PackedMatrix], engine: str, act_bits
 
     Raises ValueError if a name is no linear layer of the model, or a matrix has another shape.
     """
-    swapped = copy.deepcopy(model)
+    swapped, last = copy.deepcopy(model), LastRead()
     for name, stages in by_layer(matrices).items():
         parent_name, _, child = name.rpartition(".")
         found = dict(swapped.named_modules()).get(name)
@@ -122,11 +155,13 @@ def swap(model: Any, matrices: Mapping[str, PackedMatrix], engine: str, act_bits
             wanted, given = list(found.weight.shape), list(stages.shape)
             raise ValueError(f"matrix {name} must have shape {wanted}, not {given}")
         bias = None if found.bias is None else found.bias.detach()
-        setattr(swapped.get_submodule(parent_name), child, _packed(stages, engine, act_bits, bias))
+        setattr(swapped.get_submodule(parent_name), child, _packed(stages, engine, act_bits, bias, last))
     return swapped
 
 
-def _packed(stages: Stages, engine: str, act_bits: int, bias: torch.Tensor | None) -> torch.nn.Module:
+def _packed(
+    stages: Stages, engine: str, act_bits: int, bias: torch.Tensor | None, last: LastRead
+) -> torch.nn.Module:
     if stages.inner is None:
-        return PackedLinear(stages.outer, engine, act_bits, bias)
-    return ProductLinear(stages, engine, act_bits, bias)
+        return PlaneLinear(stages.outer, engine, act_bits, bias, last)
+    return ProductLinear(stages, engine, act_bits, bias, last)

@@ -1,129 +1,131 @@
-"""The popcount engine: exact integer sums from packed words alone.
+"""The packed engine: exact integer sums by the fastest kernel that takes the case.
 
-Every term becomes AND operations, ``sum_g multiplier[m,g] * sum_k bit[m,k] * A[k]``: a bipolar digit is twice
-its bit less one, so what is taken off joins the zero point and the offset in one operation on the mask.
+Kernels are the modules of `sim.kernels` (one file adds one); each lays a matrix out for its own algorithm
+when it is first asked, and says what a call would cost. Whichever is chosen, the sums are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from algo.bitplane import words
 from algo.bitplane.activations import Activations
-from algo.bitplane.decode import check_fit
-from algo.bitplane.format import Digit
-from algo.bitplane.matrix import PackedMatrix, Term
-from sim.kernels import add_sums
+from algo.bitplane.decode import SUM_LIMIT, check_fit, sum_bound
+from algo.bitplane.matrix import PackedMatrix
+from sim.kernels.contract import Prepared, Writes, kernels
 
 Int = NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Stream:
-    """The operations of one activation stream."""
-
-    words: words.Words  #: [ops, words, rows]
-    multipliers: Int  #: [ops, groups, rows]
+Case = tuple[int, int, bool]  #: bits, tokens, whether groups have mantissas
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Lowered:
-    """A matrix ready for the kernel; make it once, use it for any activations."""
+    """A matrix ready for the kernels; make it once, use it for any activations."""
 
     matrix: PackedMatrix
-    streams: tuple[Stream, ...]
-    segments: Int  #: word of each run of columns within one word and one group
-    masks: words.Words  #: the run's columns in that word
-    groups: Int  #: the run's group, and one more past the end
+    _prepared: dict[tuple[str | None, str], Prepared | None] = field(default_factory=dict)
+    _chosen: dict[tuple[str | None, Case], tuple[str, Prepared]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, matrix: PackedMatrix) -> Lowered:
-        """Lower a matrix."""
-        segments, masks, groups = _runs(matrix)
-        streams = tuple(_stream(matrix, name) for name in matrix.streams)
-        return cls(matrix=matrix, streams=streams, segments=segments, masks=masks, groups=groups)
+        """Nothing is laid out before it is needed."""
+        return cls(matrix)
 
-    def integer_sums(self, activations: Sequence[Activations]) -> Int:
+    def integer_sums(self, activations: Sequence[Activations], kernel: str | None = None) -> Int:
         """``S``, int64 [streams, tokens, rows].
 
-        Raises ValueError if an activation does not fit the matrix or a sum could leave int64.
+        Parameters: activations, one per stream of the matrix, in its order; kernel, the name of the one to
+        use, or None for the cheapest.
+
+        Raises ValueError if an activation does not fit the matrix, a sum could leave int64, or there is no
+        kernel of that name, or it does not take this case.
         """
-        check_fit(self.matrix, activations)
-        tokens = len(activations[0].values)
-        sums = np.zeros((len(activations), tokens, self.matrix.rows), np.int64)
-        for out, stream, act in zip(sums, self.streams, activations, strict=True):
-            if act.mantissa is None:
-                self._add(stream, act, stream.multipliers, slice(None), out)
-                continue
-            for token in range(tokens):  # each has multipliers of its own
-                scaled = stream.multipliers * act.mantissa[token][None, :, None]
-                self._add(stream, act, scaled, slice(token, token + 1), out[token : token + 1])
+        self._check(activations)
+        sums = np.empty((len(activations), len(activations[0].values), self.matrix.rows), np.int64)
+        for out, stream, act in zip(sums, self._streams, activations, strict=True):
+            _, prepared = self._choose(stream, act, kernel)
+            # Asking for the protocol itself takes as long as a small product.
+            put: Callable[[Activations, Int], None] | None = getattr(prepared, Writes.put.__name__, None)
+            if put is not None:
+                put(act, out)
+            else:
+                out[:] = 0
+                prepared.add(act, out)
         return sums
 
-    def _add(self, stream: Stream, act: Activations, multipliers: Int, tokens: slice, out: Int) -> None:
-        planes = np.ascontiguousarray(act.planes()[:, tokens])
-        fixed = (self.segments, self.masks, self.groups)
-        if not act.bipolar:
-            add_sums(stream.words, multipliers, *fixed, planes, True, out)
-            return
-        # -1/+1 is twice the bit less one: two unipolar passes, the second over all ones.
-        ones = np.broadcast_to(words.valid(self.matrix.columns), planes.shape).copy()
-        add_sums(stream.words, 2 * multipliers, *fixed, planes, False, out)
-        add_sums(stream.words, -multipliers, *fixed, ones, False, out)
+    def choice(self, stream: str | None, act: Activations) -> str:
+        """Name of the kernel that activations of a stream would be given to."""
+        return self._choose(stream, act, None)[0]
+
+    def prepared(self, stream: str | None, kernel: str) -> Prepared | None:
+        """The weights of a stream as a kernel lays them out; None where they do not suit it."""
+        key = (stream, kernel)
+        if key not in self._prepared:
+            if kernel not in kernels():
+                raise ValueError(f"kernel must be one of {', '.join(kernels())}, not {kernel!r}")
+            self._prepared[key] = kernels()[kernel].prepare(self.matrix, stream)
+        return self._prepared[key]
+
+    def _choose(self, stream: str | None, act: Activations, kernel: str | None) -> tuple[str, Prepared]:
+        # A power of two stands for all counts of tokens up to it.
+        case = (act.bits, 1 << max(0, len(act.values) - 1).bit_length(), act.mantissa is not None)
+        if kernel is not None:
+            one = self.prepared(stream, kernel)
+            if one is None or one.cost(*case) is None:
+                raise ValueError(
+                    f"kernel must take {act.bits}-bit activations of this matrix, not {kernel!r}"
+                )
+            return kernel, one
+        known = self._chosen.get((stream, case))
+        if known is None:
+            known = self._chosen[stream, case] = self._cheapest(stream, case)
+        return known
+
+    def _cheapest(self, stream: str | None, case: Case) -> tuple[str, Prepared]:
+        costs: list[tuple[float, str, Prepared]] = []
+        for name in kernels():
+            candidate = self.prepared(stream, name)
+            cost = None if candidate is None else candidate.cost(*case)
+            if candidate is not None and cost is not None:
+                costs.append((cost, name, candidate))
+        _, name, chosen = min(costs, key=lambda found: found[0])
+        return name, chosen
+
+    def _check(self, activations: Sequence[Activations]) -> None:
+        """`check_fit`, whose bound over all rows and groups is worked out once."""
+        shape = (len(activations[0].values) if activations else 0, self.matrix.columns)
+        fits, lane = len(activations) == len(self._streams), 0
+        for act in activations:
+            widest = act.limit
+            if act.mantissa is not None:
+                fits = fits and act.mantissa.shape[1] == self._groups
+                widest *= int(np.abs(act.mantissa).max(initial=0))
+            fits, lane = fits and act.values.shape == shape, max(lane, widest)
+        if not fits or self._reach * lane >= SUM_LIMIT:
+            check_fit(self.matrix, activations)
+
+    @cached_property
+    def _streams(self) -> tuple[str | None, ...]:
+        return self.matrix.streams
+
+    @cached_property
+    def _groups(self) -> int:
+        return self.matrix.groups
+
+    @cached_property
+    def _reach(self) -> float:
+        """No sum of activations of -1, 0 and 1 is larger."""
+        scale, values = np.zeros(0, np.float32), np.zeros((0, self.matrix.columns), np.int64)
+        one = Activations(values=values, bits=1, scale=scale)
+        return sum_bound(self.matrix, [one] * len(self.matrix.streams))
 
 
 def integer_sums(matrix: PackedMatrix, activations: Sequence[Activations]) -> Int:
     """``S``, int64 [streams, tokens, rows], of a matrix used once."""
     return Lowered.of(matrix).integer_sums(activations)
-
-
-def _runs(matrix: PackedMatrix) -> tuple[Int, words.Words, Int]:
-    """Runs of columns that share a word and a group."""
-    column = np.arange(matrix.columns)
-    word, group = column // words.WORD, matrix.group_of
-    starts = np.flatnonzero(np.r_[True, (np.diff(word) != 0) | (np.diff(group) != 0)])
-    bits = np.uint64(1) << (column % words.WORD).astype(np.uint64)
-    masks = np.bitwise_or.reduceat(bits, starts)
-    return word[starts], masks, np.r_[group[starts], -1]
-
-
-def _stream(matrix: PackedMatrix, name: str | None) -> Stream:
-    operations: dict[str, tuple[words.Words, Int]] = {}
-
-    def add(key: str, bits: words.Words, multiplier: Int) -> None:
-        known = operations.get(key)
-        operations[key] = (bits, multiplier if known is None else known[1] + multiplier)
-
-    for term in (t for t in matrix.terms if t.col == name):
-        mask = matrix.words_of(term.mask)
-        scale = _stored(matrix, term.scale)
-        factor = 2 if term.digit is Digit.BIPOLAR else 1
-        for text, coef in zip(term.planes, term.coefs, strict=True):
-            add(f"({text}) & ({term.mask})", matrix.words_of(text) & mask, factor * coef * scale)
-        rest = _rest(matrix, term, scale)
-        if np.any(rest):
-            add(f"{term.mask}", mask, rest)
-    return Stream(
-        words=np.stack([np.ascontiguousarray(bits.T) for bits, _ in operations.values()]),
-        multipliers=np.stack([np.ascontiguousarray(m.T) for _, m in operations.values()]),
-    )
-
-
-def _rest(matrix: PackedMatrix, term: Term, scale: Int) -> Int:
-    """What multiplies the sum of the activations on the mask."""
-    rest = np.zeros_like(scale)
-    if term.digit is Digit.BIPOLAR:
-        rest = rest - sum(term.coefs) * scale
-    if term.zero is not None:
-        rest = rest - scale * _stored(matrix, term.zero)
-    if term.offset is not None:
-        rest = rest + _stored(matrix, term.offset)
-    return rest
-
-
-def _stored(matrix: PackedMatrix, name: str) -> Int:
-    return np.broadcast_to(matrix.ints[name].values, (matrix.rows, matrix.groups))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,8 +20,11 @@ class Activations:
     bits: int
     scale: NDArray[np.float32]  #: [tokens]
     mantissa: NDArray[np.int64] | None = None  #: [tokens, groups], where groups have scales of their own
+    in_range: InitVar[bool] = (
+        False  #: the maker knows that every value fits ``bits``: it is not looked at again
+    )
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, in_range: bool) -> None:
         if self.values.dtype != np.int64 or self.values.ndim != 2:
             raise ValueError(f"values must be int64 of two axes, not {self.values.dtype} {self.values.shape}")
         if not isinstance(self.bits, int) or not 1 <= self.bits <= MAX_BITS:
@@ -35,7 +38,8 @@ class Activations:
             raise ValueError("scale must be finite, not NaN or infinity")
         if self.mantissa is not None and (self.mantissa.ndim != 2 or len(self.mantissa) != len(self.values)):
             raise ValueError(f"mantissa must have a row per token, not {list(self.mantissa.shape)}")
-        self._check_range()
+        if not in_range:
+            self._check_range()
 
     def _check_range(self) -> None:
         low, high = int(self.values.min(initial=0)), int(self.values.max(initial=0))

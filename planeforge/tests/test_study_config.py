@@ -14,7 +14,10 @@ STUDY_KEYS = (
     "title, model, text, calibration, windows, calibration_windows, act_bits, tokens, tech, dram, threads, "
     "pe, array, formats"
 )
-ARRAY_KEYS = "rows, columns, clock_hz, weight_buffer_bits, activation_buffer_bits, dram_bits_per_cycle"
+ARRAY_KEYS = (
+    "rows, columns, clock_hz, weight_buffer_bits, activation_buffer_bits, dram_bits_per_cycle, dataflow, "
+    "outer, planes, buffers, result_buffer_bits, dram_latency, scale_clocks, skip, pack_kept"
+)
 
 REFUSED = {
     "no formats": ("", "formats must be given"),

@@ -30,6 +30,7 @@ def cost(
     from cost_models.area import array_area, pe_area
     from cost_models.energy import energy
     from planeforge import hardware
+    from sim.activity import check_countable
 
     spec = hardware.array(array, pe)
     costs: dict[str, Any] = {
@@ -38,6 +39,7 @@ def cost(
     }
     figures: dict[str, Any] = {"pe": pe, "array": array, "tech": tech}
     if out is not None:
+        check_countable(spec)
         run = _run(out, layer, activations, tokens, act_bits, spec)
         costs["energy"] = energy(run.activity, spec, tech, dram=dram)
         seconds = run.cycles / spec.clock_hz

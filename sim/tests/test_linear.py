@@ -11,7 +11,7 @@ from algo.bitplane import decode
 from algo.bitplane.activations import quantize_activations
 from algo.bitplane.build import from_digits
 from algo.formats.stages import Stages
-from sim.linear import ENGINES, PackedLinear, ProductLinear, swap
+from sim.linear import ENGINES, LastRead, PlaneLinear, ProductLinear, swap
 from sim.tests.test_activity import INT2, layer
 
 
@@ -25,7 +25,7 @@ def test_integer_engines_give_the_definitions_float_bits_plus_the_bias(engine):
     matrix, _ = layer()
     x = torch.randn(2, 3, 70, generator=torch.Generator().manual_seed(1))
     bias = torch.arange(10.0)
-    got = PackedLinear(matrix, engine, 6, bias)(x).numpy()
+    got = PlaneLinear(matrix, engine, 6, bias)(x).numpy()
     acts = [quantize_activations(x.reshape(-1, 70).numpy(), 6)]
     expected = decode.outputs(matrix, acts, decode.integer_sums(matrix, acts)).reshape(2, 3, 10)
     np.testing.assert_array_equal(got, expected + bias.numpy())
@@ -39,20 +39,20 @@ def test_a_column_factor_scales_the_activations_before_they_are_quantized(engine
     x = torch.randn(3, 70, generator=torch.Generator().manual_seed(1))
     acts = [quantize_activations(x.numpy() * factor, 8)]
     expected = decode.outputs(scaled, acts, decode.integer_sums(scaled, acts))
-    np.testing.assert_array_equal(PackedLinear(scaled, engine)(x).numpy(), expected)
+    np.testing.assert_array_equal(PlaneLinear(scaled, engine)(x).numpy(), expected)
 
 
 def test_the_float_engine_multiplies_by_the_dequantized_matrix():
     matrix, _ = layer()
     x = torch.randn(4, 70, generator=torch.Generator().manual_seed(1))
     expected = x.numpy() @ decode.dequantize(matrix).astype(np.float32).T
-    np.testing.assert_allclose(PackedLinear(matrix, "float")(x).numpy(), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(PlaneLinear(matrix, "float")(x).numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_swap_replaces_named_layers_in_a_copy_and_keeps_their_bias():
     source, (matrix, _) = model(), layer()
     swapped = swap(source, {"0": matrix}, "integer")
-    assert isinstance(swapped[0], PackedLinear)
+    assert isinstance(swapped[0], PlaneLinear)
     assert isinstance(source[0], torch.nn.Linear)
     np.testing.assert_array_equal(swapped[0].bias.numpy(), source[0].bias.detach().numpy())
     assert swapped(torch.zeros(1, 70)).shape == (1, 5)
@@ -110,4 +110,43 @@ def test_layers_that_do_not_fit_are_refused():
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             swap(model(), {name: matrix}, "integer")
     with pytest.raises(ValueError, match=r"^engine must be one of float, integer, numba, torch, not 'x'$"):
-        PackedLinear(matrix, "x")
+        PlaneLinear(matrix, "x")
+
+
+class Counted(LastRead):
+    """Says how often activations were quantized."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def quantized(self, x, bits, factor):
+        found = super().quantized(x, bits, factor)
+        self.seen.append(found)
+        return found
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_layers_that_read_one_tensor_share_its_integers_until_it_changes(mode):
+    matrix, _ = layer()
+    last = Counted()
+    first, second = (PlaneLinear(matrix, "integer", 6, last=last) for _ in range(2))
+    wider = PlaneLinear(matrix, "integer", 7, last=last)
+    with mode():
+        x = torch.randn(2, 3, 70, generator=torch.Generator().manual_seed(1))
+        np.testing.assert_array_equal(first(x).numpy(), second(x).numpy())
+        assert (last.seen[0] is last.seen[1]) == (mode is torch.no_grad)
+        wider(x)
+        assert last.seen[2].bits == 7
+        x += 1
+        changed = second(x).numpy()
+        np.testing.assert_array_equal(changed, PlaneLinear(matrix, "integer", 6)(x.clone()).numpy())
+
+
+def test_a_tensor_in_the_place_of_one_that_is_gone_is_read_anew():
+    matrix, _ = layer()
+    one = PlaneLinear(matrix, "integer", 6)
+    for seed in range(5):
+        x = torch.randn(3, 70, generator=torch.Generator().manual_seed(seed))
+        np.testing.assert_array_equal(one(x).numpy(), PlaneLinear(matrix, "integer", 6)(x).numpy())
+        del x

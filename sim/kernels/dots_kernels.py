@@ -1,0 +1,240 @@
+"""Compiled loops of the byte kernels: activations into quads, codes into bytes, tiles into sums.
+
+Arrays are flat. Columns lie group by group, each group padded to whole quads; activations are 0 there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.kernels.compiled import kernel
+from sim.kernels.dots_scale import scale, scale_sums
+from sim.kernels.dots_tile import BLOCKS, PANEL, ROWS, packed_tile, tile
+from sim.kernels.vectors import (
+    Lanes,
+    U8x64,
+    U64x8,
+    bitcast,
+    element,
+    load,
+    shift_right,
+    splat,
+    store,
+    total,
+    truncate,
+)
+
+I64x4, I8x4 = Lanes(64, 4), Lanes(8, 4)
+load_i64x4, load_u8x64, load_u64x8 = load(I64x4), load(U8x64), load(U64x8)
+splat_i64x4, splat_u8x64, splat_u64x8 = splat(I64x4), splat(U8x64), splat(U64x8)
+as_words, as_bytes, as_i8x4 = bitcast(Lanes(16, 32)), bitcast(U8x64), bitcast(I8x4)
+splat_i32x1, splat_i64x1 = splat(Lanes(32, 1)), splat(Lanes(64, 1))
+low_bytes = truncate(I8x4)
+tile8, tile4 = tile(8), tile(4)
+packed1, packed2, packed4, packed8 = tile(1), packed_tile(2), packed_tile(4), packed_tile(8)
+
+TOKENS = 8  #: tokens of a whole tile
+NEAR = 1 << 19  #: bytes of codes that tokens go over together: what leaves room in a second cache of 1 MiB
+
+
+class Columns(NamedTuple):
+    """How the columns of a matrix lie in quads."""
+
+    first: NDArray[np.int64]  #: [segments + 1], first column of each run that is summed in 32 bits
+    quads: NDArray[np.int64]  #: [segments + 1], its first quad
+    group: NDArray[np.int64]  #: [segments], the group whose multipliers it has
+
+
+class Laid(NamedTuple):
+    """A code matrix as it is multiplied."""
+
+    codes: NDArray[np.uint8]  #: [panels, vectors, BLOCKS, 16 rows, 4 columns]
+    folds: int  #: a byte holds the codes of ``2**folds`` quads
+    step: int  #: what codes that share a byte are still to be multiplied by; others have been
+    zero: int
+    multipliers: NDArray[np.int32]  #: [panels, groups, ROWS]
+    rest: NDArray[np.int32]  #: the same of the sum of the activations; empty: none
+
+
+class Block(NamedTuple):
+    """Activations of some tokens, or one run of their bits."""
+
+    x: NDArray[np.int8]  #: tiles [quads, tokens of the tile, 4], one after the other
+    sums: NDArray[np.int64]  #: [tokens, segments], of the activations
+    mantissas: NDArray[np.int64]  #: [tokens, groups]; empty: none
+    tokens: int
+    factor: int  #: place value of these bits
+
+
+@kernel
+def take_activations(
+    values: NDArray[np.int64],
+    tokens: int,
+    columns: Columns,
+    shift: int,
+    keep: int,
+    x: NDArray[np.int8],
+    sums: NDArray[np.int64],
+) -> None:
+    """Bits ``(value >> shift) & keep`` of ``values``, int64 [tokens, columns], as `Block` wants them."""
+    starts, first, segments = columns.quads, columns.first, len(columns.group)
+    quads, width = element(starts, segments), element(first, segments)
+    mask = splat_i64x4(keep)
+    for token in range(tokens):
+        tile = token & ~7
+        of = 1 if tokens == 1 else 8 if tokens - tile > 4 else 4
+        for s in range(segments):
+            to = (tile * quads + element(starts, s) * of + token - tile) * 4
+            end = (tile * quads + element(starts, s + 1) * of + token - tile) * 4
+            at, last = token * width + element(first, s), token * width + element(first, s + 1)
+            added = splat_i64x4(0)
+            while shift == 0 and at + 4 <= last:
+                four = load_i64x4(values, at) & mask
+                added = added + four
+                store(x, to, low_bytes(four))
+                at, to = at + 4, to + 4 * of
+            rest = 0
+            while to < end:
+                quad = 0
+                for place in range(4):
+                    if at < last:
+                        value = (element(values, at) >> shift) & keep
+                        quad |= (value & 255) << (8 * place)
+                        rest += value
+                        at += 1
+                store(x, to, as_i8x4(splat_i32x1(quad)))
+                to += 4 * of
+            store(sums, token * segments + s, splat_i64x1(total(added) + rest))
+
+
+@kernel
+def multiply_one(laid: Laid, columns: Columns, block: Block, rows: int, out: NDArray[np.int64]) -> None:
+    """Add one code matrix's sums of one token to ``out``, int64 [rows]; codes are read as they are stored."""
+    segments = len(columns.group)
+    quads, groups = columns.quads[segments], columns.group[segments - 1] + 1
+    codes, folds, x, sums = laid.codes, laid.folds, block.x, block.sums
+    starts, group, multipliers, rest = columns.quads, columns.group, laid.multipliers, laid.rest
+    mantissas, scaled = block.mantissas, len(block.mantissas) > 0
+    # Sums that are done and, from `onto` on, those of one group that a mantissa is still to multiply.
+    acc, wide, onto = np.zeros(ROWS, np.int32), np.zeros(2 * ROWS, np.int64), ROWS if scaled else 0
+    token = block.tokens - 1  # 0, and to Numba no literal: one version of what is called
+    for panel in range((rows + ROWS - 1) // ROWS):
+        for i in range(0, ROWS, 8):
+            store(wide, i, splat_u64x8(0))
+        for s in range(segments):
+            begin, end = element(starts, s), element(starts, s + 1)
+            at, count = ((panel * quads + begin) * PANEL) >> folds, (end - begin) >> folds
+            place = (panel * groups + element(group, s)) * ROWS
+            if folds == 0:
+                store(acc, 0, splat_i32x1(-laid.zero * element(sums, s)))
+                packed1(codes, at, x, begin * 4, count, acc, multipliers, place, wide, onto)
+            elif folds == 3:
+                packed8(codes, at, x, begin * 4, count, acc)
+            elif folds == 2:
+                packed4(codes, at, x, begin * 4, count, acc)
+            else:
+                packed2(codes, at, x, begin * 4, count, acc)
+            if folds:
+                scale(multipliers, place, sums, s, segments, laid.zero, laid.step, acc, 1, wide, onto)
+            if len(rest):
+                scale_sums(rest, place, sums, s, segments, 0, 1, acc, 1, wide, onto)
+            if scaled:
+                take_scaled(wide, onto, element(mantissas, element(group, s)), token)
+        put_sums(wide, token, block.factor, rows, panel * ROWS, out, token)
+
+
+@kernel
+def multiply(
+    laid: Laid, columns: Columns, block: Block, rows: int, scratch: NDArray[np.uint8], out: NDArray[np.int64]
+) -> None:
+    """Add one code matrix's sums to ``out``, int64 [tokens, rows]; scratch holds `NEAR` bytes or a panel."""
+    segments = len(columns.group)
+    quads, groups = columns.quads[segments], columns.group[segments - 1] + 1
+    x, sums, tokens = block.x, block.sums, block.tokens
+    starts, group, multipliers, rest = columns.quads, columns.group, laid.multipliers, laid.rest
+    mantissas, scaled = block.mantissas, len(block.mantissas) > 0
+    begins, wide = np.zeros(TOKENS, np.int32), np.zeros(2 * TOKENS * ROWS, np.int64)
+    onto = TOKENS * ROWS if scaled else 0
+    panels, size = (rows + ROWS - 1) // ROWS, quads * PANEL
+    together = max(1, NEAR // size)
+    codes = scratch if laid.folds else laid.codes
+    for lead in range(0, panels, together):
+        last = min(panels, lead + together)
+        for panel in range(lead, last if laid.folds else lead):
+            at, to = (panel * size) >> laid.folds, (panel - lead) * size
+            _expand(laid.codes, at, quads >> laid.folds, laid.folds, laid.step, scratch, to)
+        for first in range(0, tokens, TOKENS):
+            count = min(TOKENS, tokens - first)
+            lanes = 8 if count > 4 else 4
+            for panel in range(lead, last):
+                at = (panel - lead if laid.folds else panel) * size
+                for i in range(0, TOKENS * ROWS + onto, 8):  # a tile adds to all its tokens, there or not
+                    store(wide, i, splat_u64x8(0))
+                for s in range(segments):
+                    begin, end = element(starts, s), element(starts, s + 1)
+                    x_at, of = (first * quads + begin * lanes) * 4, first * segments + s
+                    for token in range(count):
+                        start = -laid.zero * element(sums, of + token * segments)
+                        store(begins, token, splat_i32x1(start))
+                    place, here = (panel * groups + element(group, s)) * ROWS, at + begin * PANEL
+                    run = end - begin
+                    if lanes == 8:
+                        tile8(codes, here, x, x_at, run, begins, multipliers, place, wide, onto)
+                    else:
+                        tile4(codes, here, x, x_at, run, begins, multipliers, place, wide, onto)
+                    if len(rest):
+                        scale_sums(rest, place, sums, of, segments, 0, 1, begins, count, wide, onto)
+                    for token in range(count if scaled else 0):
+                        mantissa = element(mantissas, (first + token) * groups + element(group, s))
+                        take_scaled(wide, onto + token * ROWS, mantissa, token * ROWS)
+                for token in range(count):
+                    put_sums(
+                        wide, token * ROWS, block.factor, rows, panel * ROWS, out, (first + token) * rows
+                    )
+
+
+@kernel
+def take_scaled(wide: NDArray[np.int64], at: int, mantissa: int, to: int) -> None:
+    """Move a token's sums of a group, times its mantissa, within ``wide``."""
+    for i in range(0, ROWS, 8):
+        store(wide, to + i, load_u64x8(wide, to + i) + load_u64x8(wide, at + i) * splat_u64x8(mantissa))
+        store(wide, at + i, splat_u64x8(0))
+
+
+@kernel
+def _expand(codes: Any, at: int, vectors: int, folds: int, step: int, out: Any, start: int) -> None:
+    """Codes of a panel times their step, a byte each."""
+    fields, bits = 1 << folds, 8 >> folds
+    mask = splat_u8x64((1 << bits) - 1)
+    for vector in range(vectors):
+        for block in range(BLOCKS):
+            packed = as_words(load_u8x64(codes, at + vector * PANEL + block * 64))
+            to = start + vector * fields * PANEL + block * 64
+            for _ in range(fields):
+                code = as_bytes(packed) & mask
+                store(out, to, code + code if step == 2 else code)
+                if bits == 1:
+                    packed = shift_right(packed, 1)
+                elif bits == 2:
+                    packed = shift_right(packed, 2)
+                else:
+                    packed = shift_right(packed, 4)
+                to += PANEL
+
+
+@kernel
+def put_sums(wide: Any, at: int, factor: int, rows: int, row: int, out: Any, to: int) -> None:
+    """Add a token's sums to ``out``, padding left out."""
+    by = splat_u64x8(factor)
+    for i in range(0, ROWS, 8):
+        if row + i + 8 <= rows:
+            sums = load_u64x8(wide, at + i)
+            if factor != 1:
+                sums = sums * by
+            store(out, to + row + i, load_u64x8(out, to + row + i) + sums)
+        else:
+            for k in range(row + i, rows):
+                store(out, to + k, splat_i64x1(element(out, to + k) + element(wide, at + k - row) * factor))

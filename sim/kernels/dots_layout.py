@@ -1,0 +1,109 @@
+"""Code matrices in the order that the byte kernels read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from algo.bitplane.matrix import PackedMatrix
+from sim.kernels.codes import Code, Int
+from sim.kernels.dots_kernels import Columns, Laid
+from sim.kernels.dots_tile import BLOCKS, PANEL, ROWS
+
+#: Columns whose sums stay in 32 bits: 255 * 128 a column for the codes and as much for their zero.
+RUN = 32768
+BLOCK = 32 * ROWS  #: rows laid out at once
+
+
+def aligned(size: int) -> NDArray[np.uint8]:
+    """Bytes that begin where a cache line does: a vector then never lies in two."""
+    whole = np.empty(size + 64, np.uint8)
+    start = -whole.ctypes.data % 64
+    return whole[start : start + size]
+
+
+def columns(matrix: PackedMatrix, bits: Sequence[int]) -> Columns:
+    """Groups as runs of quads, padded to what the narrowest codes fill bytes with, where that is smallest."""
+
+    def size(fields: int) -> int:
+        quads = int(padded(matrix, fields).quads[-1])
+        return sum(quads * 4 // _fields(width, fields) for width in bits)
+
+    return padded(matrix, min((8, 4, 2, 1), key=size))
+
+
+def padded(matrix: PackedMatrix, quads: int) -> Columns:
+    """Groups as runs of a multiple of ``quads`` quads each."""
+    first = [0]
+    while first[-1] < matrix.columns:
+        end = (first[-1] // matrix.group + 1) * matrix.group
+        first.append(min(end, first[-1] + RUN, matrix.columns))
+    starts = np.array(first)
+    sizes = -(-np.diff(starts) // (4 * quads)) * quads
+    return Columns(
+        first=starts, quads=np.concatenate([[0], np.cumsum(sizes)]), group=starts[:-1] // matrix.group
+    )
+
+
+def _fields(bits: int, most: int) -> int:
+    """Codes of a width in a byte, at most as many as the columns are padded for."""
+    return next(fields for fields in (8, 4, 2, 1) if fields * bits <= 8 and fields <= most)
+
+
+def lay(matrix: PackedMatrix, code: Code, rest: Int | None, columns: Columns) -> Laid:
+    """A code matrix, with what multiplies the sums of the activations."""
+    most = int(np.gcd.reduce([8, *columns.quads.tolist()]))
+    fields, quads = _fields(code.bits, most), int(columns.quads[-1])
+    panels = -(-matrix.rows // ROWS)
+    codes = aligned(panels * quads * PANEL // fields)
+    shaped = codes.reshape(panels, quads // fields, PANEL)
+    for first in range(0, matrix.rows, BLOCK):
+        values = code.values(matrix, slice(first, first + BLOCK))
+        part = slice(first // ROWS, first // ROWS + -(-len(values) // ROWS))
+        if fields == 1:
+            values *= np.uint8(code.step)
+        shaped[part] = _packed(in_quads(values, columns), fields)
+    return Laid(
+        codes=codes,
+        folds=fields.bit_length() - 1,
+        step=1 if fields == 1 else code.step,
+        zero=code.zero,
+        multipliers=per_group(matrix, code.multiplier),
+        rest=np.empty(0, np.int32) if rest is None else per_group(matrix, rest),
+    )
+
+
+def in_quads(values: NDArray[np.uint8], columns: Columns) -> NDArray[np.uint8]:
+    """Codes [panels * ROWS, quads * 4], rows and columns padded with 0."""
+    rows = -(-len(values) // ROWS) * ROWS
+    padded = np.zeros((rows, int(columns.quads[-1]) * 4), np.uint8)
+    if padded.shape == values.shape:
+        return np.ascontiguousarray(values)
+    sizes = np.diff(columns.first)
+    places = np.repeat(columns.quads[:-1] * 4 - columns.first[:-1], sizes) + np.arange(sizes.sum())
+    padded[: len(values), places] = values
+    return padded
+
+
+def _packed(values: NDArray[np.uint8], fields: int) -> NDArray[np.uint8]:
+    """Codes as [panels, vectors, PANEL] bytes."""
+    panels = len(values) // ROWS
+    quads = values.view(np.uint32).reshape(panels, BLOCKS, 2, 8, -1)
+    turned = np.ascontiguousarray(quads.transpose(0, 4, 1, 3, 2)).view(np.uint8)
+    split = turned.reshape(panels, -1, fields, PANEL)
+    bits = 8 // fields
+    packed = split[:, :, 0].copy()
+    for field in range(1, fields):
+        packed |= split[:, :, field] << (bits * field)
+    return packed
+
+
+def per_group(matrix: PackedMatrix, values: Int) -> NDArray[np.int32]:
+    """[panels, groups, ROWS] in the order of lanes, flat; rows of padding 0."""
+    panels = -(-matrix.rows // ROWS)
+    padded = np.zeros((panels * ROWS, matrix.groups), np.int32)
+    padded[: matrix.rows] = values
+    lanes = padded.reshape(panels, BLOCKS, 2, 8, matrix.groups).transpose(0, 4, 1, 3, 2)
+    return np.ascontiguousarray(lanes).reshape(-1)
