@@ -18,11 +18,11 @@ _INFINITY = np.float32(np.inf).view(np.int32)
 
 
 @kernel
-def _quantized(x, bits, top, values, scale):  # type: ignore[no-untyped-def]
+def _quantized(x, bits, top, values, scale, scale_bits):  # type: ignore[no-untyped-def]
     """Integers and scales of activations [tokens, columns]; False where one is not finite.
 
-    Parameters: bits, int32, those of x: without their sign they rise with the magnitude, and vectors of
-    integers have a maximum that does not depend on its order.
+    Parameters: bits and scale_bits, int32, those of x and scale: without their sign they rise with the
+    magnitude, and vectors of integers have a maximum that does not depend on its order.
     """
     for token in range(len(x)):
         row, pattern, out = x[token], bits[token], values[token]
@@ -31,12 +31,8 @@ def _quantized(x, bits, top, values, scale):  # type: ignore[no-untyped-def]
             largest = max(largest, pattern[k] & np.int32(0x7FFFFFFF))
         if largest >= _INFINITY:
             return False
-        peak = np.float32(0)
-        for k in range(len(row)):
-            if pattern[k] & np.int32(0x7FFFFFFF) == largest:
-                peak = abs(row[k])
-                break
-        step = peak / np.float32(top)
+        scale_bits[token] = largest
+        step = scale[token] / np.float32(top)
         if not step > 0:
             step = np.float32(1)
         for k in range(len(row)):
@@ -54,7 +50,8 @@ def quantized(x: NDArray[np.float32], bits: int, factor: NDArray[np.floating] | 
         return quantize_activations(x, bits, factor)
     values, scale = np.empty(x.shape, np.int64), np.empty(len(x), np.float32)
     scaled = x if factor is None else x * factor.astype(np.float32)
-    if not _quantized(scaled, scaled.view(np.int32), (1 << (bits - 1)) - 1, values, scale):
+    top = (1 << (bits - 1)) - 1
+    if not _quantized(scaled, scaled.view(np.int32), top, values, scale, scale.view(np.int32)):
         return quantize_activations(x, bits, factor)  # which says what is wrong
     return Activations(values=values, bits=bits, scale=scale, in_range=True)
 

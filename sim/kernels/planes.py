@@ -24,7 +24,7 @@ NAME = "planes"
 GOLDEN = "algo.bitplane.decode.integer_sums"
 
 BLOCK = 32  #: rows of four vectors, which with their sums stay in registers
-# Estimates of nanoseconds, measured at 2.5 GHz with AVX-512BW and a busy sibling.
+# Estimates of nanoseconds, measured at 2.5 GHz with AVX-512BW.
 NS_PER_STEP = 5.0  #: of a vector, bit and token
 NS_PER_CALL, NS_PER_BYTE = 170e3, 0.05  #: of a call, and of a byte of weights read
 HELD_BYTES = 16 << 20  #: of any temporary array

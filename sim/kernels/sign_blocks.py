@@ -49,9 +49,9 @@ GOLDEN = "algo.bitplane.decode.integer_sums"
 ROWS = 64  #: of a block of rows, one a byte
 SUM_BYTES = 24 << 20  #: of 32-bit sums that are held at once
 NEAR = 64  #: tokens at most whose sums are held at once
-# Estimates of nanoseconds, measured at 2.5 GHz with AVX-512BW and a busy sibling.
-NS_PER_OCTET, NS_PER_PAIR = 2.2, 12.0  #: of 64 rows times 8 columns, and of a pair of blocks beside
-NS_PER_CALL, NS_PER_BYTE = 70e3, 0.05  #: of a call, and of a byte of weights read
+# Estimates of nanoseconds, measured at 2.5 GHz with AVX-512BW.
+NS_PER_OCTET, NS_PER_PAIR = 1.8, 10.0  #: of 64 rows times 8 columns, and of a pair of blocks beside
+NS_PER_CALL, NS_PER_BYTE = 40e3, 0.04  #: of a call, and of a byte of weights read
 
 Int = NDArray[np.int64]
 

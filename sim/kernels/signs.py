@@ -52,9 +52,10 @@ WORDS = 16  #: of 32 columns, of one step
 PART = 8  #: steps, 16 KiB of weights, counted before the next token; at most 31, whose counts a byte holds
 TOKENS = 1024  #: packed at once
 NEAR = 64  #: tokens multiplied before the next block of rows: their sums stay in the cache
-# Estimates of nanoseconds, measured at 2.5 GHz with AVX-512BW and a busy sibling.
-NS_PER_STEP, NS_PER_TILE = 45.0, 60.0  #: of a step of 32 rows, and of their sums beside
-NS_PER_CALL, NS_PER_BYTE = 40e3, 0.05  #: of a call, and of a byte of weights read
+# Estimates of nanoseconds, measured at 2.5 GHz with AVX-512BW.
+NS_PER_STEP, NS_PER_TILE = 36.0, 50.0  #: of a step of 32 rows, and of their sums beside
+MASKED = 1.6  #: steps that a step with a mask takes
+NS_PER_CALL, NS_PER_BYTE = 20e3, 0.04  #: of a call, and of a byte of weights read
 
 _load32, _splat32 = load(U32x16), splat(U32x16)
 _load64 = load(U64x8)
@@ -235,7 +236,9 @@ class RowSigns:
             return None
         blocks = -(-self.matrix.rows // ROWS)
         read = self.planes * blocks * self.steps * ROWS * WORDS * 4
-        tile = (self.planes * NS_PER_STEP) * self.steps + self.operations * NS_PER_TILE
+        masked = self.planes - self.operations
+        steps = self.steps * (self.operations + masked * (MASKED - 1))
+        tile = steps * NS_PER_STEP + self.operations * NS_PER_TILE
         return NS_PER_CALL + read * NS_PER_BYTE + tokens * blocks * tile
 
     @cached_property
