@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from timing import medians
 
 from hw.pe.bitserial import BitSerial
 from hw.spec import ArraySpec
@@ -172,18 +171,6 @@ class Thinned:
         return np.array(whole, np.int64) * share // 256
 
 
-def measured(functions: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, float]:
-    """Median CPU seconds by name."""
-    taken: dict[str, list[float]] = {name: [] for name in functions}
-    names = list(functions)
-    for turn in range(repetitions):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            began = time.process_time()
-            functions[name]()
-            taken[name].append(time.process_time() - began)
-    return {name: statistics.median(each) for name, each in taken.items()}
-
-
 def clocks_of(made: Plan, jobs: tuple[Any, ...]) -> NDArray[np.int64]:
     counters = np.zeros(len(events.COUNTERS), np.int64)
     by_clocks(*jobs, counters)
@@ -205,7 +192,7 @@ def main() -> int:
             print(f"{name}: counters differ: {exact.tolist()} by clocks, {found} by events")
             return 1
         clocks = found[events.COUNTERS.index("clocks")]
-        took = measured(
+        took = medians(
             {
                 "clocks": lambda made=made, jobs=jobs: clocks_of(made, jobs),
                 "events": lambda made=made: events.run(made),

@@ -15,11 +15,9 @@ import argparse
 import ctypes
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ import numba
 import numpy as np
 import torch
 from numba import njit
+from timing import medians, one_thread
 
 from algo.bitplane import rows, words
 from algo.bitplane.activations import Activations, quantize_activations
@@ -41,11 +40,8 @@ from sim import judge
 from sim.kernels import cpu
 from sim.numba_engine import Lowered
 
-#: What the libraries read when they are imported.
-THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 PEER = "torch fp32"  #: what ratios are against
 HERE = Path(__file__).parent
-LONG_ENOUGH = 0.01  #: seconds of one measurement
 CHECKED = 4  #: tokens whose sums are held against the judge, on the first and the last block of rows
 SALIENT = 0.08  #: share of columns in BiLLM's form, about what its search keeps
 PLAIN_TOKENS = 16  #: the most that plain loops are timed on
@@ -246,26 +242,6 @@ def check(matrix: PackedMatrix, act: Activations, sums: np.ndarray) -> None:
             raise RuntimeError("sums must equal the judge's, and do not")
 
 
-def medians(functions: Mapping[str, Function], repetitions: int) -> dict[str, float]:
-    """Median CPU seconds of each function; a quick one is called several times in a row."""
-    names = list(functions)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    times = {}
-    for name in names:
-        functions[name]()
-        began = time.process_time()
-        functions[name]()
-        times[name] = max(1, int(LONG_ENOUGH / max(time.process_time() - began, 1e-6)))
-    for turn in range(repetitions):
-        start = turn % len(names)
-        for name in names[start:] + names[:start]:
-            began = time.process_time()
-            for _ in range(times[name]):
-                functions[name]()
-            seconds[name].append((time.process_time() - began) / times[name])
-    return {name: statistics.median(taken) for name, taken in seconds.items()}
-
-
 def report(name: str, tokens: int, taken: Mapping[str, float], steps: float, peak_steps: int) -> None:
     """Print one case."""
     peak = peak_steps / taken["peak"] if "peak" in taken else 0.0
@@ -391,8 +367,7 @@ def main() -> None:
     parser.add_argument("--no-c", action="store_true", help="without gcc")
     parser.add_argument("--start", action="store_true", help="time first calls instead")
     given = parser.parse_args()
-    if any(os.environ.get(name) != count for name, count in THREADS.items()):
-        os.execve(sys.executable, sys.orig_argv, os.environ | THREADS)
+    one_thread()
     torch.set_num_threads(1)
     if given.start:
         start()

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import statistics
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from timing import medians, one_thread
 
 from algo import checkpoint
 from algo.bitplane import family
@@ -27,8 +24,6 @@ from algo.bitplane.matrix import PackedMatrix
 from sim.kernels import cpu
 from sim.linear import swap
 
-#: What the libraries read when they are imported.
-THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 PEER = "torch float32"
 DEMO = Path("planeforge/demo/models/tinydocs-1.4M")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -46,19 +41,6 @@ def packed(model: Any, method: str) -> dict[str, PackedMatrix]:
         if isinstance(layer, torch.nn.Linear) and name != "lm_head":
             found[name] = module.quantize(layer.weight.detach().double().numpy(), None, config).matrix
     return found
-
-
-def medians(functions: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, float]:
-    """Median CPU seconds of each function."""
-    names = list(functions)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(repetitions):
-        start = turn % len(names)
-        for name in names[start:] + names[:start]:
-            began = time.process_time()
-            functions[name]()
-            seconds[name].append(time.process_time() - began)
-    return {name: statistics.median(taken) for name, taken in seconds.items()}
 
 
 def measure(model: Any, method: str, ids: torch.Tensor, act_bits: int, repetitions: int) -> dict[str, float]:
@@ -83,8 +65,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=15)
     parser.add_argument("--json", type=Path, help="write the figures here")
     given = parser.parse_args()
-    if any(os.environ.get(name) != count for name, count in THREADS.items()):
-        os.execve(sys.executable, sys.orig_argv, os.environ | THREADS)
+    one_thread()
     torch.set_num_threads(1)
     model = checkpoint.load(given.model).model
     ids = torch.randint(0, model.config.vocab_size, given.windows, generator=torch.Generator().manual_seed(0))

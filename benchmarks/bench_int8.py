@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from timing import medians, one_thread
 
 from algo.bitplane.activations import Activations
 from algo.bitplane.build import from_digits
@@ -35,10 +33,7 @@ from algo.bitplane.matrix import PackedMatrix
 from sim.kernels import cpu
 from sim.numba_engine import Lowered
 
-#: What the libraries read when they are imported.
-THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 FP32, INT_MM, I2S = "torch fp32", "torch._int_mm", "i2_s (C)"
-SAMPLE = 0.01  #: seconds that one sample of a fast function takes at least
 
 WHOLE = 1 << 30  #: group that holds any row
 SIGN = Format(name="W1", digit=Digit.BIPOLAR, coefs=(1,), group=WHOLE, published_bits=1.0, source="one plane")
@@ -98,25 +93,6 @@ def show_overflow(function: Any) -> None:
     print(f"{columns} weights +1 times activations 127: exact {exact}, ours {ours}, {I2S} {theirs}")
     if ours != exact or theirs == exact:
         raise RuntimeError(f"ours must be {exact} and {I2S} must wrap, not {ours} and {theirs}")
-
-
-def medians(functions: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, float]:
-    """Median CPU seconds of each function."""
-    inner = {}
-    for name, function in functions.items():
-        began = time.process_time()
-        function()
-        inner[name] = max(1, int(SAMPLE / max(time.process_time() - began, 1e-6)))
-    names = list(functions)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(repetitions):
-        start = turn % len(names)
-        for name in names[start:] + names[:start]:
-            began = time.process_time()
-            for _ in range(inner[name]):
-                functions[name]()
-            seconds[name].append((time.process_time() - began) / inner[name])
-    return {name: statistics.median(taken) for name, taken in seconds.items()}
 
 
 def check_exact(
@@ -188,8 +164,7 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", default=[fmt.name for fmt in FORMATS])
     parser.add_argument("--repetitions", type=int, default=9)
     given = parser.parse_args()
-    if any(os.environ.get(name) != count for name, count in THREADS.items()):
-        os.execve(sys.executable, sys.orig_argv, os.environ | THREADS)
+    one_thread()
     torch.set_num_threads(1)
     known = [name for name in ("avx2", "avx512bw", "avx512vnni", "avx512vpopcntdq") if cpu.has(name)]
     print(f"{cpu_model()} ({cpu.name()}): {', '.join(known)}; {given.rows} x {given.columns}")

@@ -18,11 +18,9 @@ import argparse
 import ctypes
 import dataclasses
 import json
-import os
 import platform
 import re
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -32,13 +30,12 @@ from typing import Any
 import numpy as np
 import released
 import torch
+from timing import one_thread
 
 from algo.binarize.partition import choose_break_point, choose_salient
 from algo.bitplane import family
 from algo.formats.quantized import Calibration
 
-#: What the libraries read when they are imported.
-THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 METHODS = ("billm", "arb-rc", "arb-x")
 PEERS = {"arb-x": ("arb-x", "arb-x-gemm")}  #: contenders of a method that has more than its own name
 TOKENS = 2048  #: of calibration, whatever the layer; damping fills the rank where that is too few
@@ -264,8 +261,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.repetitions < 1 or (given.blocks is not None and given.blocks < 1):
         parser.error("--repetitions and --blocks must be at least 1")
-    if any(os.environ.get(name) != count for name, count in THREADS.items()):
-        os.execve(sys.executable, sys.orig_argv, os.environ | THREADS)
+    one_thread()
     torch.set_num_threads(1)
     warm = make_layer(16, 256)
     for name in given.methods:  # compiled, and every library's first call made

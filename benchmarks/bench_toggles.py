@@ -10,23 +10,18 @@ so its speed is what the memory and one thread allow.
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
-import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from timing import medians, one_thread
 
 from sim import toggles
 
 Words = NDArray[np.uint64]
 
-#: What the libraries read when they are imported.
-THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 PEER = "read"  #: what ratios are against
-LEAST = 0.02  #: of a sample, several calls where one is shorter [s]
 
 
 @njit
@@ -53,26 +48,6 @@ def contenders(words: Words) -> Mapping[str, Callable[[], int]]:
     }
 
 
-def seconds(functions: Mapping[str, Callable[[], int]], repetitions: int) -> dict[str, float]:
-    """Median CPU seconds of a call of each."""
-    calls = {}
-    for name, function in functions.items():
-        function()
-        began = time.process_time()
-        function()
-        calls[name] = max(1, round(LEAST / max(1e-7, time.process_time() - began)))
-    taken: dict[str, list[float]] = {name: [] for name in functions}
-    names = list(functions)
-    for repetition in range(repetitions):
-        turn = repetition % len(names)
-        for name in names[turn:] + names[:turn]:
-            began = time.process_time()
-            for _ in range(calls[name]):
-                functions[name]()
-            taken[name].append((time.process_time() - began) / calls[name])
-    return {name: statistics.median(samples) for name, samples in taken.items()}
-
-
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(
@@ -84,15 +59,14 @@ def main() -> None:
     given = parser.parse_args()
     if given.bits < 64 or given.bits % 64:
         parser.error(f"bits must be a positive multiple of 64, not {given.bits}")
-    if any(os.environ.get(name) != value for name, value in THREADS.items()):
-        parser.error("set " + " ".join(f"{name}={value}" for name, value in THREADS.items()))
+    one_thread()
     rng = np.random.default_rng(0)
     print(f"{'stream':>10} {'contender':>16} {'GB/s':>8} {'of read':>8}")
     for megabytes in given.megabytes:
         words = rng.integers(0, 1 << 64, ((megabytes << 20) * 8 // given.bits, given.bits // 64), np.uint64)
         if toggles.stream(words) != numpy_toggles(words):
             raise SystemExit("the contenders do not count alike")
-        found = seconds(contenders(words), given.repetitions)
+        found = medians(contenders(words), given.repetitions)
         for name, taken in found.items():
             speed = words.nbytes / taken / 1e9
             print(f"{megabytes:>6} MiB {name:>16} {speed:>8.1f} {found[PEER] / taken:>8.2f}")

@@ -90,12 +90,21 @@ def render(study: Study, results: Sequence[Result], failed: Sequence[Row], run: 
         constants=report_tables.constants(results),
         pe=[("name", study.table.pe.name), *asdict(pe).items(), ("latency", pe.latency())],
         cells={kind: count for kind, count in asdict(pe.resources()).items() if count},
-        array=[(key, value) for key, value in asdict(study.array).items() if key != "pe"],
+        array=[(key, _shown(value)) for key, value in asdict(study.array).items() if key != "pe"],
         files={"table": TABLE, "layers": LAYERS, "run": RUN, "verilog": VERILOG},
         vectors=VECTORS,
         figure=figure,
     )
     return page
+
+
+def _shown(value: float | str | bool) -> str:
+    """A parameter of the array as the page shows it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _areas(results: Sequence[Result]) -> list[tuple[str, str]]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from algo.compiled import kernel
 from hw.beats import W_BIPOLAR, X_BIPOLAR, Beats
 from hw.spec import PeSpec, signed_bits
 from sim.kernels.vectors import U64x8, count_ones, load, popcount, splat, total
@@ -23,7 +23,7 @@ Words = NDArray[np.uint64]
 _load, _splat = load(U64x8), splat(U64x8)
 
 
-@njit(cache=True)
+@kernel
 def differing(before: Words, after: Words) -> int:
     """Bits that differ between two flat arrays of one length."""
     a = b = c = d = _splat(np.uint64(0))

@@ -13,12 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from algo.binarize.lanes import LANES
 from algo.binarize.zone import Floats
+from algo.compiled import kernel
 
 Codes = NDArray[np.uint8]
 
@@ -40,7 +40,7 @@ def block_curvature(factor: Floats) -> Floats:
     return np.asarray(inverse @ inverse.T)
 
 
-@njit(cache=True)
+@kernel
 def _load(tile: Floats, rows: Floats, first: int) -> None:
     """Rows ``first`` .. of [rows, n] into a tile [n, lanes], 0 beyond the last row."""
     tile[:] = 0.0
@@ -49,7 +49,7 @@ def _load(tile: Floats, rows: Floats, first: int) -> None:
             tile[j, lane] = rows[first + lane, j]
 
 
-@njit(cache=True)
+@kernel
 def _levels(levels: Floats, coefs: Floats, count: int, amounts: Floats, columns: Floats, j: int) -> None:
     """Levels [codes, lanes] of one kind at one column; ``amounts`` [amounts, lanes]."""
     for code in range(count):
@@ -62,7 +62,7 @@ def _levels(levels: Floats, coefs: Floats, count: int, amounts: Floats, columns:
                     levels[code, lane] += weight * amounts[p, lane]
 
 
-@njit(cache=True)
+@kernel
 def _choose(
     target: Floats,
     kinds: NDArray[np.uint8],
@@ -98,7 +98,7 @@ def _choose(
                 value[lane] = levels[c, lane] if nearer else value[lane]
 
 
-@njit(cache=True)
+@kernel
 def feed(
     block: Floats,
     factor: Floats,
@@ -138,7 +138,7 @@ def feed(
     return chosen
 
 
-@njit(cache=True)
+@kernel
 def descend(
     block: Floats,
     values: Floats,

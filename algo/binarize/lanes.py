@@ -7,8 +7,9 @@ turns into vectors. The sums that an iteration needs are gathered in one pass wh
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from algo.compiled import kernel
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -17,7 +18,7 @@ LANES = 64  #: rows worked on side by side
 _EPS = 1e-8  #: added to counts where the released code adds it
 
 
-@njit(cache=True)
+@kernel
 def load(values: Floats, mask: Bools, first: int, tile: Floats, on: Floats) -> None:
     """Rows ``first`` .. of a block into a tile [columns, lanes], 0 off the mask and beyond the last row."""
     rows, columns = values.shape
@@ -31,7 +32,7 @@ def load(values: Floats, mask: Bools, first: int, tile: Floats, on: Floats) -> N
                 on[j, lane] = 1.0
 
 
-@njit(cache=True)
+@kernel
 def _count(on: Floats, count: Floats) -> None:
     """Entries on each lane's mask, 1 where there is none."""
     count[:] = 0.0
@@ -42,7 +43,7 @@ def _count(on: Floats, count: Floats) -> None:
         count[lane] = max(count[lane], 1.0)
 
 
-@njit(cache=True)
+@kernel
 def _stage(tile: Floats, on: Floats, count: Floats, mean: Floats, scale: Floats, sign: Floats) -> None:
     """Mean, scale and signs of ``tile``; what they leave replaces it."""
     columns = len(tile)
@@ -66,7 +67,7 @@ def _stage(tile: Floats, on: Floats, count: Floats, mean: Floats, scale: Floats,
             tile[j, lane] -= scale[lane] * sign[j, lane]
 
 
-@njit(cache=True)
+@kernel
 def _refine_one(
     tile: Floats, on: Floats, count: Floats, mean: Floats, scale: Floats, sign: Floats, iterations: int
 ) -> None:
@@ -92,7 +93,7 @@ def _refine_one(
                 sign[j, lane] = on[j, lane] if tile[j, lane] - mean[lane] >= 0 else -on[j, lane]
 
 
-@njit(cache=True)
+@kernel
 def _refine_two(
     tile: Floats, on: Floats, count: Floats, mean: Floats, scale: Floats, sign: Floats, iterations: int
 ) -> None:
@@ -148,7 +149,7 @@ def _refine_two(
                 sign[1, j, lane] = second * on[j, lane]
 
 
-@njit(cache=True)
+@kernel
 def alternate(values: Floats, mask: Bools, order: int, iterations: int) -> tuple[Floats, Floats, Bools]:
     """Residual binarization of each row on its mask, then ``iterations`` of alternating refinement.
 
@@ -183,7 +184,7 @@ def alternate(values: Floats, mask: Bools, order: int, iterations: int) -> tuple
     return offset, scales, signs
 
 
-@njit(cache=True)
+@kernel
 def residual_error(values: Floats, mask: Bools, order: int) -> float:
     """Squared error, over the mask, of residual binarization at ``order`` stages."""
     rows, columns = values.shape
@@ -202,7 +203,7 @@ def residual_error(values: Floats, mask: Bools, order: int) -> float:
     return total
 
 
-@njit(cache=True)
+@kernel
 def nearest_pair(wanted: Floats, mask: Bools, rows: Floats, columns: Floats) -> Bools:
     """Signs [2, rows, columns] of the nearest of ``-u-v, -u+v, u-v, u+v``, the first of equals.
 
@@ -227,7 +228,7 @@ def nearest_pair(wanted: Floats, mask: Bools, rows: Floats, columns: Floats) -> 
     return signs
 
 
-@njit(cache=True)
+@kernel
 def add_zone(
     out: Floats,
     at: NDArray[np.int64],

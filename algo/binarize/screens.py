@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from algo.binarize.lanes import LANES
+from algo.compiled import kernel
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-@njit(cache=True)
+@kernel
 def _masked_stage(left: Floats, on: Floats, start: int, stop: int) -> None:
     """Take one stage's fit off the entries where ``on`` is 1; the others are and stay 0."""
     mean, scale, count = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
@@ -35,7 +35,7 @@ def _masked_stage(left: Floats, on: Floats, start: int, stop: int) -> None:
             left[j, lane] = value - (scale[lane] if value >= 0 else -scale[lane]) * on[j, lane]
 
 
-@njit(cache=True)
+@kernel
 def kept_salient_errors(ordered: Floats, keep: Bools, limit: int) -> Floats:
     """`vector_screens.salient_errors` over the entries of ``keep``; ``ordered`` is 0 off it.
 
@@ -61,7 +61,7 @@ def kept_salient_errors(ordered: Floats, keep: Bools, limit: int) -> Floats:
     return errors
 
 
-@njit(cache=True)
+@kernel
 def _first_at_least(row: Floats, value: float, near: int) -> int:
     """Index of the first entry of the ascending ``row`` that is not below ``value``, sought from ``near``."""
     while near > 0 and row[near - 1] >= value:
@@ -71,7 +71,7 @@ def _first_at_least(row: Floats, value: float, near: int) -> int:
     return near
 
 
-@njit(cache=True)
+@kernel
 def _first_above(row: Floats, value: float, near: int) -> int:
     """Index of the first entry of the ascending ``row`` that is above ``value``, sought from ``near``."""
     while near > 0 and row[near - 1] > value:
@@ -81,7 +81,7 @@ def _first_above(row: Floats, value: float, near: int) -> int:
     return near
 
 
-@njit(cache=True)
+@kernel
 def _zone_error(
     sums: Floats, squares: Floats, row: Floats, a: int, b: int, c: int, d: int, near: int
 ) -> tuple[float, int]:
@@ -100,7 +100,7 @@ def _zone_error(
     return squares[b] - squares[a] + squares[d] - squares[c] - n * (mean * mean + scale * scale), p
 
 
-@njit(cache=True)
+@kernel
 def split_errors(ascending: Floats, counts: NDArray[np.int64], thresholds: Floats) -> Floats:
     """Squared error of parting each row by magnitude at one or more thresholds, order 1 in every zone.
 
@@ -144,7 +144,7 @@ def split_errors(ascending: Floats, counts: NDArray[np.int64], thresholds: Float
     return errors
 
 
-@njit(cache=True)
+@kernel
 def split_residual(values: Floats, threshold: float) -> Floats:
     """What binarizing each row at order 1, below the threshold and from it on, leaves; [rows, columns]."""
     rows, columns = values.shape

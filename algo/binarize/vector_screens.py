@@ -7,10 +7,10 @@ nothing but comparisons and sums is left to do; `algo.binarize.partition` holds 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from algo.binarize.vectors import LANES, absolute, at_least, larger, load, splat, store, total, where
+from algo.compiled import kernel
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -18,7 +18,7 @@ Indices = NDArray[np.int64]
 ROWS = 2 * LANES  #: of a tile; two vectors keep the processor busy while the sums of either come together
 
 
-@njit(cache=True)
+@kernel
 def _fill(tile: Floats, values: Floats, first: int, columns: Indices) -> float:
     """Some columns of rows ``first`` .. into a flat tile [columns, ROWS]; returns their sum of squares.
 
@@ -34,7 +34,7 @@ def _fill(tile: Floats, values: Floats, first: int, columns: Indices) -> float:
     return squares
 
 
-@njit(cache=True)
+@kernel
 def _taken_twice(tile: Floats, start: int, stop: int, sum_a, sum_b):  # type: ignore[no-untyped-def]
     """What order 2 takes off the squares of some columns of a tile, given the sums of its rows' entries.
 
@@ -67,7 +67,7 @@ def _taken_twice(tile: Floats, start: int, stop: int, sum_a, sum_b):  # type: ig
     return n * total(one_row + other_row)
 
 
-@njit(cache=True)
+@kernel
 def salient_errors(values: Floats, order: Indices, limit: int) -> Floats:
     """Squared error of parting the block after its first 1, 2, .. ``limit`` columns, order 2 on both sides.
 
@@ -92,7 +92,7 @@ def salient_errors(values: Floats, order: Indices, limit: int) -> Floats:
     return errors
 
 
-@njit(cache=True)
+@kernel
 def _taken_by_zones(tile: Floats, sizes: Floats, threshold: float, whole_a, whole_b):  # type: ignore[no-untyped-def]
     """What order 1 takes off the squares of a tile parted by magnitude; ``whole``, sums of its rows."""
     zero, one, edge = splat(0.0), splat(1.0), splat(threshold)
@@ -123,7 +123,7 @@ def _taken_by_zones(tile: Floats, sizes: Floats, threshold: float, whole_a, whol
     )
 
 
-@njit(cache=True)
+@kernel
 def zone_errors(values: Floats, columns: Indices, thresholds: Floats) -> Floats:
     """Squared error of parting each row by magnitude at a threshold, order 1 on both sides.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from algo.bitplane import words
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix, Term
 from algo.bitplane.planes import Plane
+from algo.compiled import kernel
 from algo.formats import grouping
 from algo.formats.grouped import GroupConfig, check_switch
 from algo.formats.quantized import Calibration, Quantized, checked_weight
@@ -107,7 +107,7 @@ def _second(left: Floats, scale: Floats) -> Bools:
     return np.asarray((np.abs(left - scale) <= np.abs(left)) & (scale != 0))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def fit_scales(weight: Floats, group: int, rounds: int) -> Floats:
     """Both scales of each (row, group), float64 [2, rows, groups], before any rounding."""
     rows, columns = weight.shape
@@ -142,7 +142,7 @@ def fit_scales(weight: Floats, group: int, rounds: int) -> Floats:
     return scales
 
 
-@njit(cache=True)
+@kernel
 def _statistics(part: Floats, a: float, b: float) -> tuple[float, float, float, float, float, float]:
     """Squared error of the nearest values; ones of each plane and of both; sums of weights on each plane."""
     error, n_a, n_b, n_ab, sum_a, sum_b = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from algo.binarize.compensation import Feedback
@@ -14,6 +13,7 @@ from algo.binarize.lanes import LANES
 from algo.bitplane.build import from_digits
 from algo.bitplane.format import Format
 from algo.bitplane.scales import Grid
+from algo.compiled import kernel
 from algo.formats import catalog, grouping
 from algo.formats.grouped import IntegerConfig, check_number
 from algo.formats.quantized import Calibration, Quantized, checked_weight
@@ -148,7 +148,7 @@ def _fitted(now: Floats, fmt: Format, grid: Grid) -> tuple[Floats, Codes]:
     return scale[:, 0], grouping.zero_points(low, scale, fmt.high)[:, 0]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def round_columns(
     block: Floats, factor: Floats, scale: Floats, zero: Codes, top: int
 ) -> tuple[Floats, Codes]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
@@ -20,6 +19,7 @@ from algo.bitplane.ints import Ints
 from algo.bitplane.matrix import PackedMatrix, Term
 from algo.bitplane.planes import Plane
 from algo.bitplane.scales import MANTISSA_BITS
+from algo.compiled import kernel
 from algo.formats import grouping
 from algo.formats.grouped import check_integer, check_number
 from algo.formats.low_rank import leading, truncated
@@ -202,7 +202,7 @@ def _flip(signs: Floats, scale: Floats, basis: Floats, target: Floats) -> None:
     _flip_rows(signs, scale, gram, signs @ gram, target @ basis)
 
 
-@njit(cache=True)
+@kernel
 def _flip_rows(signs: Floats, scale: Floats, gram: Floats, reached: Floats, wanted: Floats) -> None:
     """``reached`` = signs @ gram and ``wanted`` = target @ basis, both [n, rank]; the first is kept so."""
     rows, rank = signs.shape

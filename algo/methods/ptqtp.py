@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from algo.bitplane import words
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix, Term
 from algo.bitplane.planes import Plane
+from algo.compiled import kernel
 from algo.formats import grouping
 from algo.formats.grouped import GroupConfig, check_integer
 from algo.formats.quantized import Calibration, Quantized, checked_weight
@@ -93,7 +93,7 @@ def quantize(
     return Quantized(matrix=matrix, published_bits=2 * math.log2(3))
 
 
-@njit(cache=True)
+@kernel
 def nearest(weight: Floats, scales: Floats, group: int) -> NDArray[np.int8]:
     """Trits int8 [2, rows, columns] nearest to ``weight`` under scales float64 [2, rows, groups]."""
     rows, columns = weight.shape
@@ -105,7 +105,7 @@ def nearest(weight: Floats, scales: Floats, group: int) -> NDArray[np.int8]:
     return trits
 
 
-@njit(cache=True)
+@kernel
 def fit_scales(weight: Floats, group: int, rounds: int) -> tuple[Floats, Floats]:
     """Best scales of each (row, group), float64 [2, rows, groups], and the squared error of every round.
 
@@ -137,7 +137,7 @@ def fit_scales(weight: Floats, group: int, rounds: int) -> tuple[Floats, Floats]
     return best, errors
 
 
-@njit(cache=True)
+@kernel
 def _nearest(w: float, a: float, b: float) -> int:
     best, at = np.inf, 0
     for code in range(len(_CODES)):
@@ -147,7 +147,7 @@ def _nearest(w: float, a: float, b: float) -> int:
     return at
 
 
-@njit(cache=True)
+@kernel
 def _recode(part: Floats, a: float, b: float) -> tuple[float, tuple[float, float, float, float, float]]:
     """Squared error of the nearest codes, and their products: T1.T1, T2.T2, T1.T2, T1.w, T2.w."""
     error, n_a, n_b, n_ab, sum_a, sum_b = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -163,7 +163,7 @@ def _recode(part: Floats, a: float, b: float) -> tuple[float, tuple[float, float
     return error, (n_a, n_b, n_ab, sum_a, sum_b)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _ridge(products: tuple[float, float, float, float, float]) -> tuple[float, float]:
     """Scales by least squares under the smallest ridge that keeps the system well conditioned."""
     n_a, n_b, n_ab, sum_a, sum_b = products

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from algo.bitplane.words import Words
+from algo.compiled import kernel
 from sim.kernels import popcount
 
 Int = NDArray[np.int64]
@@ -84,7 +84,7 @@ def count(tables: Iterable[Words], rows: int, states: States) -> Columns:
     )
 
 
-@njit(cache=True)
+@kernel
 def _add(vector: Words, ones: Words, waiting: Words, row: int) -> None:
     """Add a row of words to the counter; ``vector`` is used up. Every second one of a level carries on."""
     level = 0
@@ -99,7 +99,7 @@ def _add(vector: Words, ones: Words, waiting: Words, row: int) -> None:
     waiting[level, :] = vector
 
 
-@njit(cache=True)
+@kernel
 def _spread(ones: Words, waiting: Words, rows: int) -> Int:
     """Counts int64 [words, 64] of a counter that saw ``rows`` rows."""
     levels, n = ones.shape
@@ -116,7 +116,7 @@ def _spread(ones: Words, waiting: Words, rows: int) -> Int:
     return counts
 
 
-@njit(cache=True)
+@kernel
 def _count(
     table: Words,
     word: Int,

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from algo.bitplane.words import Words
+from algo.compiled import kernel
 from hw.beats import FIRST, NEG, SHIFT, W_BIPOLAR, X_BIPOLAR
 from hw.spec import ArraySpec, require_int, signed_bits
 from sim.activity.program import Program
@@ -97,13 +97,13 @@ def _uniform(program: Program, block: Words) -> NDArray[np.bool_]:
     return np.asarray((program.mask >= whole) & (program.mask < whole + program.chunks))
 
 
-@njit(cache=True)
+@kernel
 def _ones(width: int) -> np.int64:
     """``width`` ones, of at most 64."""
     return np.int64(-1) if width >= 64 else np.int64((1 << width) - 1)
 
 
-@njit(cache=True)
+@kernel
 def _enter(entered: Int, kept: Int, row: int, widths: Int, state: Int, toggles: Int) -> None:
     """The steps into a tile of rows: [registers, rows] of one column, ``state`` by PE of that column."""
     for register in range(2):
@@ -114,7 +114,7 @@ def _enter(entered: Int, kept: Int, row: int, widths: Int, state: Int, toggles: 
             state[register, pe] = kept[register, i]
 
 
-@njit(cache=True)
+@kernel
 def _dots(block: Words, x: Words, w_key: int, m_key: int, flags: int, uniform: bool, out: Int) -> None:
     """Signed dot products of a beat, int64 [rows], before it is negated."""
     out[:] = 0
@@ -139,7 +139,7 @@ def _dots(block: Words, x: Words, w_key: int, m_key: int, flags: int, uniform: b
                 out[i] += popcount(mask[i] & word[i] & other)
 
 
-@njit(cache=True)
+@kernel
 def _advance(dots: Int, flags: int, widths: Int, dot: Int, acc: Int) -> tuple[int, int]:
     """Take a beat's dot products into both registers, [rows]; their toggles."""
     of_dot = of_acc = 0
@@ -159,7 +159,7 @@ def _advance(dots: Int, flags: int, widths: Int, dot: Int, acc: Int) -> tuple[in
     return of_dot, of_acc
 
 
-@njit(cache=True)
+@kernel
 def _run(
     block: Words,
     x: Words,

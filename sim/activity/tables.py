@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from algo.bitplane import rows as row_blocks
@@ -18,6 +17,7 @@ from algo.bitplane import words
 from algo.bitplane.activations import Activations
 from algo.bitplane.decode import check_fit
 from algo.bitplane.matrix import PackedMatrix
+from algo.compiled import kernel
 from sim.activity.program import Program
 
 Int = NDArray[np.int64]
@@ -26,7 +26,7 @@ Tables = Iterator[tuple[slice, words.Words]]  #: blocks of a side, and which row
 KEPT_BYTES = 8 << 20  #: packed tokens are kept for further passes where they are no more than this
 
 
-@njit(cache=True)
+@kernel
 def cut(plane: words.Words, starts: Int, sizes: Int, out: words.Words) -> None:
     """``sizes[c]`` columns from ``starts[c]`` on, of words [n, ...], into ``out`` [n, c, words]."""
     n, chunks, width = out.shape

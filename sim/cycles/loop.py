@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from algo.compiled import kernel
 
 #: Sizes of the nest: tiles of the outer and of the inner operand, inner tiles a block, chunks; whether a
 #: chunk of the outer operand is fetched for every block, and the inner operand once; slots of a buffer,
@@ -24,7 +25,7 @@ GROWING = 13  #: numbers of the state that only grow
 LOOKS = 14  #: numbers of the state as seen from the job and the clock, before the results that wait
 
 
-@njit(cache=True)
+@kernel
 def _advance(outer, base, chunk, d):  # type: ignore[no-untyped-def]
     """Outer tile, block and chunk behind the given ones."""
     chunk += 1
@@ -37,7 +38,7 @@ def _advance(outer, base, chunk, d):  # type: ignore[no-untyped-def]
     return outer, base, chunk
 
 
-@njit(cache=True)
+@kernel
 def _note(spans, used, kind, start, end, job):  # type: ignore[no-untyped-def]
     """Write a span if there is room; returns how many there are."""
     if used < len(spans):
@@ -46,7 +47,7 @@ def _note(spans, used, kind, start, end, job):  # type: ignore[no-untyped-def]
     return used
 
 
-@njit(cache=True)
+@kernel
 def _look(looks, now, stays, ring, oldest, clocks):  # type: ignore[no-untyped-def]
     """Write to ``looks`` the state without what only grows; returns how many entries it takes.
 
@@ -64,7 +65,7 @@ def _look(looks, now, stays, ring, oldest, clocks):  # type: ignore[no-untyped-d
     return LOOKS + 2 * waiting
 
 
-@njit(cache=True)
+@kernel
 def _repeats(looks, past_looks, count, now, past, d):  # type: ignore[no-untyped-def]
     """How often what lies between two states that look alike fits before the end; 0 if they do not.
 
@@ -80,7 +81,7 @@ def _repeats(looks, past_looks, count, now, past, d):  # type: ignore[no-untyped
     return max(times, 0)
 
 
-@njit(cache=True)
+@kernel
 def run(d, outer_clocks, inner_clocks, drain_clocks, scale, work, ring, c, spans):  # type: ignore[no-untyped-def]
     """Run to the end: counters are left in ``c``, spans in ``spans``. Returns the number of spans.
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from algo.bitplane import words
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix, Term
-from sim.kernels.compiled import kernel
+from algo.compiled import kernel
 from sim.kernels.lowering import Int, on_mask, once, stored
 from sim.kernels.vectors import U64x8, load, negative
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from algo.bitplane.activations import Activations, quantize_activations
 from algo.bitplane.matrix import PackedMatrix
-from sim.kernels.compiled import kernel
+from algo.compiled import kernel
 
 _INFINITY = np.float32(np.inf).view(np.int32)
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from algo.bitplane import words
 from algo.bitplane.matrix import PackedMatrix
+from algo.compiled import kernel
 from sim.kernels.bipolar import positive
-from sim.kernels.compiled import kernel
 from sim.kernels.vectors import element, popcount
 
 WIDEST = 16  #: bytes of a block

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from algo.bitplane import words
 from algo.bitplane.activations import Activations
 from algo.bitplane.matrix import PackedMatrix
-from sim.kernels.compiled import kernel
+from algo.compiled import kernel
 from sim.kernels.contract import Sums
 from sim.kernels.lowering import Lowered, Weighted, group_sums, lowered
 from sim.kernels.vectors import U64x8, count_ones, element, load, splat, store

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from algo.bitplane.activations import Activations
 from algo.bitplane.matrix import PackedMatrix
+from algo.compiled import kernel
 from sim.kernels import vectors
 from sim.kernels.bipolar import Differing, Signs, signs
-from sim.kernels.compiled import kernel
 from sim.kernels.contract import Sums
 from sim.kernels.layout import Layout, layout_of
 from sim.kernels.tree import Counter, weighted

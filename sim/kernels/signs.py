@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from algo.bitplane import words
 from algo.bitplane.activations import Activations
 from algo.bitplane.matrix import PackedMatrix
+from algo.compiled import kernel
 from sim.kernels import vectors
 from sim.kernels.bipolar import Differing, group_counts, packed, positive, signs
-from sim.kernels.compiled import kernel
 from sim.kernels.contract import Sums
 from sim.kernels.planes import add_shared
 from sim.kernels.tree import Counter

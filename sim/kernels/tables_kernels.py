@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.kernels.compiled import kernel
+from algo.compiled import kernel
 from sim.kernels.dots_kernels import Block, Columns, put_sums, take_scaled
 from sim.kernels.dots_scale import scale, scale_sums
 from sim.kernels.dots_tile import ROWS

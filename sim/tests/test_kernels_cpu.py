@@ -4,17 +4,16 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 import pytest
 from numba.core.dispatcher import Dispatcher
 
-import sim.kernels
-from sim.kernels import compiled
-from sim.kernels.contract import kernels
-
-FOLDER = Path(compiled.__file__).parent
+import algo
+import sim
+from algo import compiled
 
 PORTABLE = """
 import numpy as np
@@ -84,27 +83,33 @@ def test_a_cpu_that_counts_ones_itself_is_given_that_instruction(tmp_path):
     assert found["vpternlog"] >= 44
 
 
-def test_the_caches_stamp_covers_every_file_of_the_package(tmp_path):
-    copy = tmp_path / "kernels"
-    shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    assert compiled.digest(copy) == compiled.stamp()
-    for path in copy.glob("*.py"):
+@pytest.mark.parametrize("package", [algo, sim])
+def test_the_caches_stamp_covers_every_file_of_the_package(tmp_path, package):
+    name = package.__name__
+    copy = tmp_path / name
+    shutil.copytree(Path(package.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    assert compiled.digest(copy) == compiled.stamp(name)
+    for path in [path for path in copy.rglob("*.py") if "tests" not in path.parts]:
         before = path.read_text()
         path.write_text(before + "\n")
-        assert compiled.digest(copy) != compiled.stamp(), path.name
+        assert compiled.digest(copy) != compiled.stamp(name), path.name
         path.write_text(before)
+    (copy / "tests" / "test_new.py").write_text("")
+    assert compiled.digest(copy) == compiled.stamp(name)
 
 
-def test_every_compiled_function_of_the_package_carries_the_stamp():
-    kernels()
+@pytest.mark.parametrize("package", [algo, sim])
+def test_every_compiled_function_of_the_package_carries_its_stamp(package):
     found = 0
-    for module in iter_modules(sim.kernels.__path__):
-        for value in vars(sys.modules[f"sim.kernels.{module.name}"]).values():
-            if isinstance(value, Dispatcher):
-                assert value._cache._cache_file._source_stamp == compiled.stamp(), value
+    for module in walk_packages(package.__path__, f"{package.__name__}."):
+        if "tests" in module.name.split("."):
+            continue
+        for value in vars(import_module(module.name)).values():
+            if isinstance(value, Dispatcher) and value.py_func.__module__ == module.name:
+                assert value._cache._cache_file._source_stamp == compiled.stamp(package.__name__), value
                 assert value.py_func.__closure__ is None  # else no process finds what another cached
                 found += 1
-    assert found >= 8
+    assert found >= 20
 
 
 CACHED = """
