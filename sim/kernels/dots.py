@@ -14,7 +14,16 @@ from algo.bitplane.matrix import PackedMatrix
 from sim.kernels import dots_layout
 from sim.kernels.codes import Codes, lower
 from sim.kernels.contract import Sums
-from sim.kernels.dots_kernels import NEAR, Block, Columns, Laid, multiply, multiply_one, take_activations
+from sim.kernels.dots_kernels import (
+    NEAR,
+    TOKENS,
+    Block,
+    Columns,
+    Laid,
+    multiply,
+    multiply_one,
+    take_activations,
+)
 from sim.kernels.dots_tile import PANEL, ROWS, fast
 
 NAME = "dots"
@@ -93,7 +102,7 @@ class Dots:
             if tokens == 1:
                 total += entries * speed.one[width] + sums * speed.scale
             else:
-                padded = -(-tokens // 4) * 4
+                padded = -(-tokens // TOKENS) * TOKENS
                 unpacked = 0.0 if width == 8 else entries * speed.unpack
                 total += unpacked + padded * (entries * speed.product + sums * speed.scale)
         return speed.call + len(_runs(bits)) * (total + tokens * quads * 4 * speed.take)
@@ -119,17 +128,20 @@ class Dots:
         mantissas = _NONE
         if act.mantissa is not None:
             mantissas = np.ascontiguousarray(act.mantissa[part], np.int64).reshape(-1)
-        padded = 1 if tokens == 1 else -(-tokens // 4) * 4
+        padded = 1 if tokens == 1 else -(-tokens // TOKENS) * TOKENS
         x = np.empty(padded * int(columns.quads[-1]) * 4, np.int8)
         sums = np.empty(tokens * len(columns.group), np.int64)
+        together = 1 if tokens == 1 else TOKENS
+        wide = np.zeros(2 * together * ROWS, np.int64)
+        narrow = np.zeros(ROWS if tokens == 1 else TOKENS, np.int32)
         for shift, keep in _runs(act.bits):
             take_activations(flat, tokens, columns, shift, keep, x, sums)
             block = Block(x, sums, mantissas, tokens, 1 << shift)
             for laid in self.laid:
                 if tokens == 1:
-                    multiply_one(laid, columns, block, self.matrix.rows, out)
+                    multiply_one(laid, columns, block, self.matrix.rows, narrow, wide, out)
                 else:
-                    multiply(laid, columns, block, self.matrix.rows, scratch, out)
+                    multiply(laid, columns, block, self.matrix.rows, scratch, narrow, wide, out)
 
 
 def _runs(bits: int) -> list[tuple[int, int]]:

@@ -33,10 +33,10 @@ splat_i64x4, splat_u8x64, splat_u64x8 = splat(I64x4), splat(U8x64), splat(U64x8)
 as_words, as_bytes, as_i8x4 = bitcast(Lanes(16, 32)), bitcast(U8x64), bitcast(I8x4)
 splat_i32x1, splat_i64x1 = splat(Lanes(32, 1)), splat(Lanes(64, 1))
 low_bytes = truncate(I8x4)
-tile8, tile4 = tile(8), tile(4)
 packed1, packed2, packed4, packed8 = tile(1), packed_tile(2), packed_tile(4), packed_tile(8)
 
-TOKENS = 8  #: tokens of a whole tile
+TOKENS = 8  #: tokens of a tile; one that is not full costs as much
+add_tile = tile(TOKENS)
 NEAR = 1 << 19  #: bytes of codes that tokens go over together: what leaves room in a second cache of 1 MiB
 
 
@@ -85,7 +85,7 @@ def take_activations(
     mask = splat_i64x4(keep)
     for token in range(tokens):
         tile = token & ~7
-        of = 1 if tokens == 1 else 8 if tokens - tile > 4 else 4
+        of = 1 if tokens == 1 else TOKENS
         for s in range(segments):
             to = (tile * quads + element(starts, s) * of + token - tile) * 4
             end = (tile * quads + element(starts, s + 1) * of + token - tile) * 4
@@ -111,15 +111,26 @@ def take_activations(
 
 
 @kernel
-def multiply_one(laid: Laid, columns: Columns, block: Block, rows: int, out: NDArray[np.int64]) -> None:
-    """Add one code matrix's sums of one token to ``out``, int64 [rows]; codes are read as they are stored."""
+def multiply_one(
+    laid: Laid,
+    columns: Columns,
+    block: Block,
+    rows: int,
+    acc: NDArray[np.int32],
+    wide: NDArray[np.int64],
+    out: NDArray[np.int64],
+) -> None:
+    """Add one code matrix's sums of one token to ``out``, int64 [rows]; codes are read as they are stored.
+
+    Scratch: acc, int32 [ROWS]; wide, int64 [2 * ROWS], zeros, of which the second half stays so.
+    """
     segments = len(columns.group)
     quads, groups = columns.quads[segments], columns.group[segments - 1] + 1
     codes, folds, x, sums = laid.codes, laid.folds, block.x, block.sums
     starts, group, multipliers, rest = columns.quads, columns.group, laid.multipliers, laid.rest
     mantissas, scaled = block.mantissas, len(block.mantissas) > 0
-    # Sums that are done and, from `onto` on, those of one group that a mantissa is still to multiply.
-    acc, wide, onto = np.zeros(ROWS, np.int32), np.zeros(2 * ROWS, np.int64), ROWS if scaled else 0
+    # In `wide` lie sums that are done and, from `onto` on, those of one group that a mantissa is to multiply.
+    onto = ROWS if scaled else 0
     token = block.tokens - 1  # 0, and to Numba no literal: one version of what is called
     for panel in range((rows + ROWS - 1) // ROWS):
         for i in range(0, ROWS, 8):
@@ -148,15 +159,24 @@ def multiply_one(laid: Laid, columns: Columns, block: Block, rows: int, out: NDA
 
 @kernel
 def multiply(
-    laid: Laid, columns: Columns, block: Block, rows: int, scratch: NDArray[np.uint8], out: NDArray[np.int64]
+    laid: Laid,
+    columns: Columns,
+    block: Block,
+    rows: int,
+    scratch: NDArray[np.uint8],
+    begins: NDArray[np.int32],
+    wide: NDArray[np.int64],
+    out: NDArray[np.int64],
 ) -> None:
-    """Add one code matrix's sums to ``out``, int64 [tokens, rows]; scratch holds `NEAR` bytes or a panel."""
+    """Add one code matrix's sums to ``out``, int64 [tokens, rows].
+
+    Scratch: `NEAR` bytes or a panel; begins, int32 [TOKENS], zeros; wide, int64 [2 * TOKENS * ROWS].
+    """
     segments = len(columns.group)
     quads, groups = columns.quads[segments], columns.group[segments - 1] + 1
     x, sums, tokens = block.x, block.sums, block.tokens
     starts, group, multipliers, rest = columns.quads, columns.group, laid.multipliers, laid.rest
     mantissas, scaled = block.mantissas, len(block.mantissas) > 0
-    begins, wide = np.zeros(TOKENS, np.int32), np.zeros(2 * TOKENS * ROWS, np.int64)
     onto = TOKENS * ROWS if scaled else 0
     panels, size = (rows + ROWS - 1) // ROWS, quads * PANEL
     together = max(1, NEAR // size)
@@ -168,23 +188,19 @@ def multiply(
             _expand(laid.codes, at, quads >> laid.folds, laid.folds, laid.step, scratch, to)
         for first in range(0, tokens, TOKENS):
             count = min(TOKENS, tokens - first)
-            lanes = 8 if count > 4 else 4
             for panel in range(lead, last):
                 at = (panel - lead if laid.folds else panel) * size
                 for i in range(0, TOKENS * ROWS + onto, 8):  # a tile adds to all its tokens, there or not
                     store(wide, i, splat_u64x8(0))
                 for s in range(segments):
                     begin, end = element(starts, s), element(starts, s + 1)
-                    x_at, of = (first * quads + begin * lanes) * 4, first * segments + s
+                    x_at, of = (first * quads + begin * TOKENS) * 4, first * segments + s
                     for token in range(count):
                         start = -laid.zero * element(sums, of + token * segments)
                         store(begins, token, splat_i32x1(start))
                     place, here = (panel * groups + element(group, s)) * ROWS, at + begin * PANEL
                     run = end - begin
-                    if lanes == 8:
-                        tile8(codes, here, x, x_at, run, begins, multipliers, place, wide, onto)
-                    else:
-                        tile4(codes, here, x, x_at, run, begins, multipliers, place, wide, onto)
+                    add_tile(codes, here, x, x_at, run, begins, multipliers, place, wide, onto)
                     if len(rest):
                         scale_sums(rest, place, sums, of, segments, 0, 1, begins, count, wide, onto)
                     for token in range(count if scaled else 0):
