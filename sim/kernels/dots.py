@@ -109,9 +109,18 @@ class Dots:
 
     def add(self, act: Activations, out: Sums) -> None:
         """Add the stream's sums; see `sim.kernels.contract.Prepared`."""
+        self._take(act, out, False)
+
+    def put(self, act: Activations, out: Sums) -> None:
+        """Write the stream's sums; see `sim.kernels.contract.Writes`."""
+        if not self.laid:
+            out[:] = 0
+        self._take(act, out, True)
+
+    def _take(self, act: Activations, out: Sums, fresh: bool) -> None:
         tokens, quads = len(act.values), int(self.columns.quads[-1])
         if tokens == 1:
-            self._add(act, slice(None), _NO_BYTES, out.reshape(-1))
+            self._add(act, slice(None), _NO_BYTES, out.reshape(-1), fresh)
             return
         at_once = max(8, BLOCK_BYTES // (4 * quads) // 8 * 8)
         scratch = dots_layout.aligned(
@@ -119,9 +128,9 @@ class Dots:
         )
         for start in range(0, tokens, at_once):
             part = slice(start, min(start + at_once, tokens))
-            self._add(act, part, scratch, out[part].reshape(-1))
+            self._add(act, part, scratch, out[part].reshape(-1), fresh)
 
-    def _add(self, act: Activations, part: slice, scratch: NDArray[np.uint8], out: Sums) -> None:
+    def _add(self, act: Activations, part: slice, scratch: NDArray[np.uint8], out: Sums, fresh: bool) -> None:
         values, columns = act.values[part], self.columns
         tokens = len(values)
         flat = np.ascontiguousarray(values).reshape(-1)
@@ -136,8 +145,9 @@ class Dots:
         narrow = np.zeros(ROWS if tokens == 1 else TOKENS, np.int32)
         for shift, keep in _runs(act.bits):
             take_activations(flat, tokens, columns, shift, keep, x, sums)
-            block = Block(x, sums, mantissas, tokens, 1 << shift)
             for laid in self.laid:
+                first = fresh and shift == 0 and laid is self.laid[0]
+                block = Block(x, sums, mantissas, tokens, 1 << shift, first)
                 if tokens == 1:
                     multiply_one(laid, columns, block, self.matrix.rows, narrow, wide, out)
                 else:

@@ -67,6 +67,7 @@ class Block(NamedTuple):
     mantissas: NDArray[np.int64]  #: [tokens, groups]; empty: none
     tokens: int
     factor: int  #: place value of these bits
+    fresh: bool  #: what they add to is not there yet: the sums are written
 
 
 @kernel
@@ -154,7 +155,7 @@ def multiply_one(
                 scale_sums(rest, place, sums, s, segments, 0, 1, acc, 1, wide, onto)
             if scaled:
                 take_scaled(wide, onto, element(mantissas, element(group, s)), token)
-        put_sums(wide, token, block.factor, rows, panel * ROWS, out, token)
+        put_sums(wide, token, block.factor, block.fresh, rows, panel * ROWS, out, token)
 
 
 @kernel
@@ -207,9 +208,8 @@ def multiply(
                         mantissa = element(mantissas, (first + token) * groups + element(group, s))
                         take_scaled(wide, onto + token * ROWS, mantissa, token * ROWS)
                 for token in range(count):
-                    put_sums(
-                        wide, token * ROWS, block.factor, rows, panel * ROWS, out, (first + token) * rows
-                    )
+                    to = (first + token) * rows
+                    put_sums(wide, token * ROWS, block.factor, block.fresh, rows, panel * ROWS, out, to)
 
 
 @kernel
@@ -242,15 +242,16 @@ def _expand(codes: Any, at: int, vectors: int, folds: int, step: int, out: Any, 
 
 
 @kernel
-def put_sums(wide: Any, at: int, factor: int, rows: int, row: int, out: Any, to: int) -> None:
-    """Add a token's sums to ``out``, padding left out."""
+def put_sums(wide: Any, at: int, factor: int, fresh: bool, rows: int, row: int, out: Any, to: int) -> None:
+    """Add a token's sums to ``out``, or write them if fresh; padding left out."""
     by = splat_u64x8(factor)
     for i in range(0, ROWS, 8):
         if row + i + 8 <= rows:
             sums = load_u64x8(wide, at + i)
             if factor != 1:
                 sums = sums * by
-            store(out, to + row + i, load_u64x8(out, to + row + i) + sums)
+            store(out, to + row + i, sums if fresh else load_u64x8(out, to + row + i) + sums)
         else:
             for k in range(row + i, rows):
-                store(out, to + k, splat_i64x1(element(out, to + k) + element(wide, at + k - row) * factor))
+                before = 0 if fresh else element(out, to + k)
+                store(out, to + k, splat_i64x1(before + element(wide, at + k - row) * factor))

@@ -97,7 +97,9 @@ def add_lookups(
                 if scaled:
                     take_scaled(wide, at, element(mantissas, element(group, s)), half * ROWS)
         for half in range(2):
-            put_sums(wide, half * ROWS, block.factor, rows, both * BOTH + half * ROWS, out, token)
+            put_sums(
+                wide, half * ROWS, block.factor, block.fresh, rows, both * BOTH + half * ROWS, out, token
+            )
 
 
 @kernel
