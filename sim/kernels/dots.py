@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,14 +82,22 @@ class Dots:
 
     @cached_property
     def columns(self) -> Columns:
-        return dots_layout.columns(self.matrix, [code.bits for code in self.lowered.codes])
+        return dots_layout.columns(self.matrix, self.widths)
+
+    @property
+    def widths(self) -> list[int]:
+        """Bits of each code matrix."""
+        return [code.bits for code in self.lowered.codes]
 
     @cached_property
     def laid(self) -> tuple[Laid, ...]:
         """The code matrices; the first carries the rest."""
         rests = [self.lowered.rest] + [None] * (len(self.lowered.codes) - 1)
         pairs = zip(self.lowered.codes, rests, strict=True)
-        return tuple(dots_layout.lay(self.matrix, code, rest, self.columns) for code, rest in pairs)
+        return tuple(
+            dots_layout.lay(self.matrix, code, partial(code.values, self.matrix), rest, self.columns)
+            for code, rest in pairs
+        )
 
     def cost(self, bits: int, tokens: int, mantissas: bool) -> float | None:
         """Nanoseconds; see `sim.kernels.contract.Prepared`."""
@@ -97,8 +105,8 @@ class Dots:
         speed = FAST if fast() else PLAIN
         entries, sums = rows * quads * 4.0, rows * len(self.columns.group) * (2.0 if mantissas else 1.0)
         total = 0.0
-        for code in self.lowered.codes:
-            width = next(width for width in (1, 2, 4, 8) if width >= code.bits)
+        for bits_each in self.widths:
+            width = next(width for width in (1, 2, 4, 8) if width >= bits_each)
             if tokens == 1:
                 total += entries * speed.one[width] + sums * speed.scale
             else:

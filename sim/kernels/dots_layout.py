@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from algo.bitplane.matrix import PackedMatrix
-from sim.kernels.codes import Code, Int
+from sim.kernels.codes import Int
 from sim.kernels.dots_kernels import Columns, Laid
 from sim.kernels.dots_tile import BLOCKS, PANEL, ROWS
 
 #: Columns whose sums stay in 32 bits: 255 * 128 a column for the codes and as much for their zero.
 RUN = 32768
 BLOCK = 32 * ROWS  #: rows laid out at once
+
+
+class Extent(Protocol):
+    """What is laid out: rows, and columns in groups of which the last may be short."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def columns(self) -> int: ...
+    @property
+    def group(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
+
+
+class Coding(Protocol):
+    """What codes mean: ``multiplier * (step * code - zero)``; multiplier [rows or 1, groups or 1]."""
+
+    @property
+    def bits(self) -> int: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def zero(self) -> int: ...
+    @property
+    def multiplier(self) -> Int: ...
 
 
 def aligned(size: int) -> NDArray[np.uint8]:
@@ -24,7 +50,7 @@ def aligned(size: int) -> NDArray[np.uint8]:
     return whole[start : start + size]
 
 
-def columns(matrix: PackedMatrix, bits: Sequence[int]) -> Columns:
+def columns(matrix: Extent, bits: Sequence[int]) -> Columns:
     """Groups as runs of quads, padded to what the narrowest codes fill bytes with, where that is smallest."""
 
     def size(fields: int) -> int:
@@ -34,7 +60,7 @@ def columns(matrix: PackedMatrix, bits: Sequence[int]) -> Columns:
     return padded(matrix, min((8, 4, 2, 1), key=size))
 
 
-def padded(matrix: PackedMatrix, quads: int) -> Columns:
+def padded(matrix: Extent, quads: int) -> Columns:
     """Groups as runs of a multiple of ``quads`` quads each."""
     first = [0]
     while first[-1] < matrix.columns:
@@ -52,15 +78,21 @@ def _fields(bits: int, most: int) -> int:
     return next(fields for fields in (8, 4, 2, 1) if fields * bits <= 8 and fields <= most)
 
 
-def lay(matrix: PackedMatrix, code: Code, rest: Int | None, columns: Columns) -> Laid:
-    """A code matrix, with what multiplies the sums of the activations."""
+def lay(
+    matrix: Extent,
+    code: Coding,
+    codes_of: Callable[[slice], NDArray[np.uint8]],
+    rest: Int | None,
+    columns: Columns,
+) -> Laid:
+    """A code matrix, given as the codes of some rows, and what multiplies the sums of the activations."""
     most = int(np.gcd.reduce([8, *columns.quads.tolist()]))
     fields, quads = _fields(code.bits, most), int(columns.quads[-1])
     panels = -(-matrix.rows // ROWS)
     codes = aligned(panels * quads * PANEL // fields)
     shaped = codes.reshape(panels, quads // fields, PANEL)
     for first in range(0, matrix.rows, BLOCK):
-        values = code.values(matrix, slice(first, first + BLOCK))
+        values = codes_of(slice(first, first + BLOCK))
         part = slice(first // ROWS, first // ROWS + -(-len(values) // ROWS))
         if fields == 1:
             values *= np.uint8(code.step)
@@ -100,7 +132,7 @@ def _packed(values: NDArray[np.uint8], fields: int) -> NDArray[np.uint8]:
     return packed
 
 
-def per_group(matrix: PackedMatrix, values: Int) -> NDArray[np.int32]:
+def per_group(matrix: Extent, values: Int) -> NDArray[np.int32]:
     """[panels, groups, ROWS] in the order of lanes, flat; rows of padding 0."""
     panels = -(-matrix.rows // ROWS)
     padded = np.zeros((panels * ROWS, matrix.groups), np.int32)
