@@ -29,7 +29,8 @@ from cost_models.calibrate import name_of, report, summary
 from cost_models.energy import drivers
 from cost_models.gate_energy import WARM_UP, GateEnergy
 from cost_models.liberty import Library
-from hw.pe.bitserial import BitSerial, payload_layout
+from hw.pe.bitserial import BitSerial
+from hw.pipeline import payload_layout
 from hw.spec import Activity, ArraySpec, Beat
 from hw.synth import synthesize
 
@@ -119,7 +120,7 @@ def activity(run: Sequence[Beat]) -> Activity:
 
 def ports(lanes: int, run: Sequence[Beat]) -> dict[str, list[int]]:
     """The run as values of the PE's ports, a beat offered and an item taken on every clock."""
-    fields = {name: field.offset for name, field in payload_layout(lanes)}
+    fields = {name: field.offset for name, field in payload_layout(BitSerial(lanes=lanes))}
     payload = [sum(int(getattr(beat, name)) << offset for name, offset in fields.items()) for beat in run]
     ones = [1] * len(run)
     return {

@@ -9,53 +9,56 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, signed
+from amaranth import Cat, Module, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.spec import ArraySpec
 
-FLAGS = ("w_bipolar", "x_bipolar", "first", "shift", "neg", "last")
+
+def copies(spec: ArraySpec) -> dict[str, int]:
+    """How many of each word a beat of the array brings: weights and masks by row, activations by column."""
+    return {name: spec.columns if name == "x" else spec.rows for name in spec.pe.words()}
 
 
 def payload_layout(spec: ArraySpec) -> data.StructLayout:
-    """A beat on the port: weight words and masks by row, activation words by column, then the flags."""
-    lanes = spec.pe.lanes
-    words = {
-        "w": data.ArrayLayout(lanes, spec.rows),
-        "x": data.ArrayLayout(lanes, spec.columns),
-        "mask": data.ArrayLayout(lanes, spec.rows),
-    }
-    return data.StructLayout({**words, **dict.fromkeys(FLAGS, 1)})
+    """A beat on the port: arrays of the PE's words, then its flags."""
+    words = spec.pe.words()
+    arrays = {name: data.ArrayLayout(words[name], count) for name, count in copies(spec).items()}
+    return data.StructLayout({**arrays, **dict.fromkeys(spec.pe.flags(), 1)})
 
 
 class PeArray(wiring.Component):
-    """RTL of `ArraySpec`: stream ``i`` of beats, stream ``o`` of items, the item of row r, column c at
-    ``o.payload[r * columns + c]``."""
+    """RTL of `ArraySpec`: stream ``i`` of beats, stream ``o`` of items.
+
+    Output k of the PE in row r, column c is ``o.payload[(r * columns + c) * outputs + k]``.
+    """
 
     def __init__(self, spec: ArraySpec) -> None:
         self.spec = spec
-        items = data.ArrayLayout(signed(spec.pe.acc_width), spec.rows * spec.columns)
+        count = spec.rows * spec.columns * spec.pe.outputs
+        items = data.ArrayLayout(signed(spec.pe.acc_width), count)
         super().__init__({"i": In(stream.Signature(payload_layout(spec))), "o": Out(stream.Signature(items))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        beat = self.i.payload
+        beat, words, flags = self.i.payload, self.spec.pe.words(), self.spec.pe.flags()
         grid: list[Any] = []
         for row in range(self.spec.rows):
             for column in range(self.spec.columns):
                 pe = self.spec.pe.create()
                 m.submodules[f"pe_{row}_{column}"] = pe
-                operands = {"w": beat.w[row], "x": beat.x[column], "mask": beat.mask[row]}
-                m.d.comb += [getattr(pe.i.payload, name).eq(word) for name, word in operands.items()]
-                m.d.comb += [getattr(pe.i.payload, flag).eq(getattr(beat, flag)) for flag in FLAGS]
+                for name in words:
+                    word = getattr(beat, name)[column if name == "x" else row]
+                    m.d.comb += getattr(pe.i.payload, name).eq(word)
+                m.d.comb += [getattr(pe.i.payload, flag).eq(getattr(beat, flag)) for flag in flags]
                 m.d.comb += [pe.i.valid.eq(self.i.valid), pe.o.ready.eq(self.o.ready)]
                 grid.append(pe)
         # The PEs never part: one speaks for all.
         m.d.comb += [
             self.i.ready.eq(grid[0].i.ready),
             self.o.valid.eq(grid[0].o.valid),
-            self.o.payload.as_value().eq(Cat(pe.o.payload for pe in grid)),
+            self.o.payload.as_value().eq(Cat(Value.cast(pe.o.payload) for pe in grid)),
         ]
         return m
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from amaranth.back import rtlil
+from numpy.typing import NDArray
 
 from hw import array, verilog
-from hw.beats import FIELDS, Beats
+from hw.beats import FIELDS, Beats, side_by_side
 from hw.spec import ArraySpec
 
 
@@ -19,41 +21,48 @@ def export(spec: ArraySpec, directory: Path, beats: int, seed: int) -> None:
 
 def design(spec: ArraySpec, beats: int, seed: int) -> verilog.Design:
     """The array with random vectors: flags in common, words of every row and column their own."""
-    lanes = spec.pe.lanes
-    common = Beats.random(lanes, beats, seed)
-    by_row = [Beats.random(lanes, beats, seed + 1 + row) for row in range(spec.rows)]
-    by_column = [Beats.random(lanes, beats, seed + 1 + spec.rows + c) for c in range(spec.columns)]
+    pe, copies = spec.pe, array.copies(spec)
+    common = Beats.random(pe, beats, seed)
+    by_row = [Beats.random(pe, beats, seed + 1 + row) for row in range(spec.rows)]
+    by_column = [Beats.random(pe, beats, seed + 1 + spec.rows + c) for c in range(spec.columns)]
     grid = [
-        spec.pe.items(replace(common, w=row.w, mask=row.mask, x=column.x).to_list())
+        pe.items(replace(common, w=row.w, mask=row.mask, x=column.x), output)
         for row in by_row
         for column in by_column
+        for output in range(pe.outputs)
     ]
-    words = [*(row.w for row in by_row), *(c.x for c in by_column), *(row.mask for row in by_row)]
-    fields = [(f"{name}[{at}]", lanes) for name, count in _operands(spec) for at in range(count)]
-    width = spec.pe.acc_width
+    fields = [(f"{name}[{at}]", pe.words()[name]) for name, count in copies.items() for at in range(count)]
+    words = [
+        (_integers(getattr(one, name)), bits)
+        for name, bits in pe.words().items()
+        for one in (by_column if name == "x" else by_row)
+    ]
+    flags = [((common.flags & FIELDS[flag] != 0).tolist(), 1) for flag in pe.flags()]
     lasts = tuple(common.lasts.tolist())
     return verilog.Design(
         module="array",
         spec=spec,
         rtlil=str(rtlil.convert(array.create(spec), name="array", emit_src=False)),
-        fields=(*fields, *((flag, 1) for flag in FIELDS)),
-        item_bits=width * len(grid),
-        latency=spec.pe.latency(),
+        fields=(*fields, *((flag, 1) for flag in pe.flags())),
+        item_bits=pe.acc_width * len(grid),
+        latency=pe.latency(),
         beats=tuple(
-            _joined([int.from_bytes(w[at].astype("<u8").tobytes(), "little") for w in words], lanes)
-            | int(common.flags[at]) << lanes * len(words)
-            for at in range(beats)
+            _packed([(values[at], bits) for values, bits in (*words, *flags)]) for at in range(beats)
         ),
         lasts=lasts,
-        items=tuple(_joined(list(items), width) for items in zip(*grid, strict=True)),
-        cycles=spec.pe.stalled_cycles(lasts),
+        items=tuple(side_by_side(items, pe.acc_width) for items in zip(*grid, strict=True)),
+        cycles=pe.stalled_cycles(lasts),
     )
 
 
-def _operands(spec: ArraySpec) -> tuple[tuple[str, int], ...]:
-    return (("w", spec.rows), ("x", spec.columns), ("mask", spec.rows))
+def _integers(words: NDArray[np.uint64]) -> list[int]:
+    return [int.from_bytes(row.astype("<u8").tobytes(), "little") for row in words]
 
 
-def _joined(values: list[int], width: int) -> int:
-    """Values side by side, the first in the lowest bits, negative ones in two's complement."""
-    return sum((value % (1 << width)) << width * at for at, value in enumerate(values))
+def _packed(fields: list[tuple[int, int]]) -> int:
+    """Values of so many bits each, side by side, the first in the lowest."""
+    total = offset = 0
+    for value, bits in fields:
+        total |= int(value) << offset
+        offset += bits
+    return total

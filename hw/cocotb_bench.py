@@ -51,7 +51,7 @@ async def run(dut: Any, stimulus: dict[str, Any], observed: dict[str, Any]) -> N
             dut.i__payload.value = payload[position]
         await edge
         valid = dut.o__valid.value == 1
-        item = dut.o__payload.value.to_signed() if valid else None
+        item = dut.o__payload.value.to_unsigned() if valid else None
         if refused is not None and item != refused:
             observed["fault"] = f"o must hold item {refused} until it is taken, not change at clock {clock}"
             raise RuntimeError(observed["fault"])

@@ -70,7 +70,7 @@ def compiled(
 
 def execute(library: Path, stimulus: Stimulus) -> Run:
     """As `run`, with a library that is already there."""
-    items = np.zeros(stimulus.expected, np.int64)
+    items = np.zeros((stimulus.expected, stimulus.item_words), np.uint32)
     handed_over = ctypes.c_int64()
     cycles = _entry(library)(
         _pointer(stimulus.payload),
@@ -80,7 +80,7 @@ def execute(library: Path, stimulus: Stimulus) -> Run:
         _pointer(stimulus.ready),
         stimulus.ready.size,
         _pointer(items),
-        items.size,
+        len(items),
         stimulus.limit,
         stimulus.spare,
         ctypes.byref(handed_over),

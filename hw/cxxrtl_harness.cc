@@ -10,13 +10,6 @@ namespace {
 template <size_t N> const cxxrtl::value<N> &bits(const cxxrtl::value<N> &port) { return port; }
 template <size_t N> const cxxrtl::value<N> &bits(const cxxrtl::wire<N> &port) { return port.curr; }
 
-template <size_t N> int64_t to_signed(const cxxrtl::value<N> &port) {
-    static_assert(N <= 64, "an item must fit 64 bits");
-    uint64_t word = port.data[0];
-    if (port.chunks > 1) word |= uint64_t(port.data[1]) << 32;
-    return int64_t(word << (64 - N)) >> (64 - N);
-}
-
 struct Stalls { // past its end neither side stalls
     const uint8_t *go;
     int64_t clocks;
@@ -28,7 +21,7 @@ struct Stalls { // past its end neither side stalls
 // Returns the clocks up to and including the one that took item number `expected`, 0 if that is none.
 // Runs `spare` clocks more, in which nothing should come, and gives up after `limit` clocks.
 EXPORT int64_t pe_run(const uint32_t *payload, int64_t beats, const uint8_t *offered, int64_t offers, const uint8_t *ready,
-                      int64_t readies, int64_t *items, int64_t expected, int64_t limit, int64_t spare,
+                      int64_t readies, uint32_t *items, int64_t expected, int64_t limit, int64_t spare,
                       int64_t *handed_over) {
     cxxrtl_design::p_pe pe;
     const Stalls source{offered, offers}, sink{ready, readies};
@@ -51,7 +44,9 @@ EXPORT int64_t pe_run(const uint32_t *payload, int64_t beats, const uint8_t *off
         pe.p_clk.set<bool>(false);
         pe.step();
         if (takes && bits(pe.p_o____valid).template get<bool>()) {
-            if (taken < expected) items[taken] = to_signed(bits(pe.p_o____payload));
+            const auto &item = bits(pe.p_o____payload);
+            if (taken < expected)
+                for (size_t i = 0; i < item.chunks; i++) items[taken * item.chunks + i] = item.data[i];
             if (++taken == expected) cycles = clock + 1;
         }
         if (waiting && bits(pe.p_i____ready).template get<bool>()) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from amaranth.hdl import Value
 from amaranth.sim import Simulator
 from numpy.typing import ArrayLike
 
@@ -43,7 +44,7 @@ def run(spec: PeSpec, beats: Beats, offered: ArrayLike = (), ready: ArrayLike = 
                 if driven.get(name) != value:
                     ctx.set(ports[name], value)
             driven.update(changes)
-            sampled = ctx.tick().sample(pe.i.ready, pe.o.valid, pe.o.payload)
+            sampled = ctx.tick().sample(pe.i.ready, pe.o.valid, Value.cast(pe.o.payload))
             _, _, accepted, valid, item = await sampled
             if refused is not None and not (valid and item == refused):
                 raise RuntimeError(

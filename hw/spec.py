@@ -3,17 +3,18 @@
 Everything that counts or builds hardware derives from the classes here: the simulator's cycle counts, the
 RTL, the cost model's cells. Standard library only, so the contract can be read and run without any of them.
 
-A PE consumes *beats*. A beat brings one word of a weight plane, one word of an activation plane and a mask,
-each ``lanes`` bits, and adds their dot product to an accumulator; a run of beats from ``first`` to ``last``
-yields one *item*, an exact integer. Horner's scheme keeps the shifter out of the datapath: place values are
-visited from the highest down, and the first beat of each lower place doubles the accumulator
-(BISMO, Umuroglu et al., FPL 2018; differs in: mask, signed digits on either side).
+A PE consumes *beats*. A beat brings a word of weight planes, a word of activation planes and a mask, and
+adds their dot product to an accumulator; a run of beats from ``first`` to ``last`` yields one *item*, an
+exact integer. How many planes a word holds side by side is the PE's own: one of each where both operands are
+serial, all bits of an integer where one is parallel. Horner's scheme keeps the shifter out of the datapath:
+place values are visited from the highest down, and the first beat of each lower place doubles the accumulator
+(BISMO, Umuroglu et al., FPL 2018; differs in: mask, signed digits on either side, several planes a beat).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,13 +46,17 @@ def require_int(name: str, value: object, low: int, high: int | None = None) -> 
         raise ValueError(f"{name} must be at most {high}, not {value!r}")
 
 
+#: One-bit fields of a beat that a PE may read, in the order they stand on its port.
+FLAGS = ("w_bipolar", "x_bipolar", "first", "shift", "neg", "last")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Beat:
-    """One clock's operands. The three words are ``lanes``-bit integers, lane 0 the least significant bit."""
+    """One clock's operands. Lane ``l`` of plane ``p`` is bit ``p * lanes + l`` of a word."""
 
-    w: int  #: word of a weight plane
-    x: int  #: word of an activation plane
-    mask: int  #: lanes that count; the others contribute 0
+    w: int  #: word of weight planes
+    x: int  #: word of activation planes
+    mask: int = 0  #: lanes that count, the others contribute 0; unread by a PE without a mask
     w_bipolar: bool = False  #: weight digit is -1/+1 (bit 1 = +1) instead of 0/1
     x_bipolar: bool = False  #: activation digit is -1/+1 instead of 0/1
     first: bool = False  #: the accumulator starts from 0
@@ -132,6 +137,10 @@ class Segment:
     weight: tuple[int, ...]
     activation: tuple[int, ...]
     count: int = 1
+    w_bipolar: bool = False  #: a weight plane's digits are -1/+1, not 0/1
+    x_bipolar: bool = False  #: an activation plane's digits are -1/+1, not 0/1
+    masked: bool = False  #: some entries count 0 whatever their digits
+    kept: tuple[int, int] = (1, 1)  #: of every M columns at most N count: an N:M pattern, as (N, M)
 
     def __post_init__(self) -> None:
         require_int("columns", self.columns, 0)
@@ -139,6 +148,26 @@ class Segment:
         for name in ("weight", "activation"):
             for place in getattr(self, name):
                 require_power_of_two(name, place)
+
+    @property
+    def w_range(self) -> tuple[int, int]:
+        """Smallest and largest integer that a column's weight planes stand for."""
+        return digit_range(self.weight, self.w_bipolar)
+
+    @property
+    def x_range(self) -> tuple[int, int]:
+        """Smallest and largest integer that a column's activation planes stand for."""
+        return digit_range(self.activation, self.x_bipolar)
+
+
+def digit_range(places: tuple[int, ...], bipolar: bool) -> tuple[int, int]:
+    """Smallest and largest integer of planes of these places.
+
+    >>> digit_range((1, 2, -4), False), digit_range((1, 2), True)
+    ((-4, 3), (-3, 3))
+    """
+    low, high = sum(p for p in places if p < 0), sum(p for p in places if p > 0)
+    return (low - high, high - low) if bipolar else (low, high)
 
 
 def require_power_of_two(name: str, value: int) -> None:
@@ -167,12 +196,31 @@ class Shape:
 
 @dataclass(frozen=True)
 class Step:
-    """Control of one plane pair in an item: planes by index, and what Horner's scheme asks of it."""
+    """The planes a beat takes of either operand, and what Horner's scheme asks of it.
 
-    w_plane: int  #: index into ``weight``; -1: a bubble, no lane counts, it only doubles
-    x_plane: int
+    Planes are indices into ``weight`` and ``activation`` of a segment, or into a PE's own code of a digit
+    (`PeSpec.w_code`). One may come twice: the top plane of two's complement extends the sign.
+    """
+
+    w: tuple[int, ...]  #: weight planes, the first in the lowest bits of the word
+    x: tuple[int, ...]  #: activation planes likewise; neither has any in a bubble, which only doubles
     shift: bool
     neg: bool
+
+    @property
+    def bubble(self) -> bool:
+        """Whether no lane counts."""
+        return not self.w
+
+    @property
+    def w_plane(self) -> int:
+        """The one weight plane of a serial step; -1 in a bubble."""
+        return self.w[0] if self.w else -1
+
+    @property
+    def x_plane(self) -> int:
+        """The one activation plane of a serial step; -1 in a bubble."""
+        return self.x[0] if self.x else -1
 
 
 def horner(weight: tuple[int, ...], activation: tuple[int, ...]) -> tuple[Step, ...]:
@@ -196,28 +244,56 @@ def horner(weight: tuple[int, ...], activation: tuple[int, ...]) -> tuple[Step, 
         pairs = places.get(exponent, [])
         doubling = bool(steps)
         if not pairs:
-            steps.append(Step(-1, -1, doubling, False))
+            steps.append(Step((), (), doubling, False))
         for i, j, neg in pairs:
-            steps.append(Step(i, j, doubling, neg))
+            steps.append(Step((i,), (j,), doubling, neg))
             doubling = False
     return tuple(steps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PeSpec(ABC):
-    """Parameters of a PE. What it computes, how long, of what cells, and its RTL derive from them."""
+    """Parameters of a PE. What it computes, how long, of what cells, and its RTL derive from them.
 
-    lanes: int = 64  #: bits of each operand per beat
-    acc_width: int = 32  #: accumulator [bits], two's complement, wraps
+    Lanes beyond a segment's columns have 0 in every word, and must add nothing.
+    """
+
+    lanes: int = 64  #: columns of a beat
+    acc_width: int = 32  #: an accumulator [bits], two's complement, wraps
 
     def __post_init__(self) -> None:
         require_int("lanes", self.lanes, 1)
-        needed = signed_bits(-self.lanes, self.lanes)
-        require_int("acc_width", self.acc_width, needed)
+        require_int("acc_width", self.acc_width, signed_bits(*self.beat_range()))
+
+    def beat_range(self) -> tuple[int, int]:
+        """Smallest and largest integer that a beat may add."""
+        return -self.lanes, self.lanes
+
+    def words(self) -> dict[str, int]:
+        """Bits of each operand word on the port: ``w``, ``x`` and, if the PE has one, ``mask``."""
+        return dict.fromkeys(("w", "x", "mask"), self.lanes)
+
+    def flags(self) -> tuple[str, ...]:
+        """Those of `FLAGS` that the PE reads."""
+        return FLAGS
+
+    def fields(self) -> dict[str, int]:
+        """Bits of each field of a beat on the port, the first in the lowest bits."""
+        return {**self.words(), **dict.fromkeys(self.flags(), 1)}
+
+    @property
+    def rows(self) -> int:
+        """Rows of the matrix that a beat serves: their weights (and masks) stand side by side in a word."""
+        return 1
+
+    @property
+    def outputs(self) -> int:
+        """Accumulators, handed over together; one for each of `rows` where nothing else is said."""
+        return self.rows
 
     @abstractmethod
-    def golden(self, acc: int, beat: Beat) -> int:
-        """Accumulator after ``beat``, from the accumulator before it: the definition of the PE."""
+    def golden(self, acc: int, beat: Beat, output: int = 0) -> int:
+        """Accumulator number ``output`` after ``beat``, from the one before it: the definition of the PE."""
 
     @abstractmethod
     def latency(self) -> int:
@@ -231,22 +307,51 @@ class PeSpec(ABC):
     def create(self) -> Any:
         """Amaranth component with exactly these parameters; ports ``i`` (beats) and ``o`` (items)."""
 
-    def items(self, beats: Iterable[Beat]) -> list[int]:
-        """The items a run of beats yields, by `golden`."""
+    def items(self, beats: Iterable[Beat], output: int = 0) -> list[int]:
+        """The items of accumulator ``output`` that a run of beats yields, by `golden`."""
         acc, out = 0, []
         for beat in beats:
-            acc = self.golden(acc, beat)
+            acc = self.golden(acc, beat, output)
             if beat.last:
                 out.append(acc)
         return out
 
+    def steps(self, segment: Segment) -> tuple[Step, ...]:
+        """The beats of one word of ``segment``'s columns, in order.
+
+        Raises ValueError if the PE cannot compute it.
+        """
+        return horner(segment.weight, segment.activation)
+
+    def w_code(self, segment: Segment) -> Mapping[int, int] | None:
+        """What the PE reads in place of ``segment``'s weight planes: a code by integer digit.
+
+        Bit p of a code is plane p of the steps. Entries off a mask have digit 0, if there is such a code.
+        None: the planes as they are stored (unipolar ones 0 off the mask).
+        """
+        return None
+
+    def x_code(self, segment: Segment) -> Mapping[int, int] | None:
+        """The same for activations."""
+        return None
+
+    def dot(self, items: Any, segment: Segment) -> Any:
+        """The dot products of items of ``segment``, elementwise: an integer or an array of them."""
+        return items
+
+    def columns(self, segment: Segment) -> int:
+        """Columns of ``segment`` that a beat covers."""
+        return self.lanes
+
     def beats(self, segment: Segment) -> int:
-        """Beats of one item of ``segment``. A segment without columns or planes takes none."""
-        if not segment.columns:
+        """Beats of one item of ``segment``. A segment without columns or planes takes none.
+
+        Raises ValueError if the PE cannot compute it.
+        """
+        if not segment.columns or not segment.weight or not segment.activation:
             return 0
-        words = -(-segment.columns // self.lanes)
-        steps = horner(segment.weight, segment.activation)
-        return sum(1 if step.w_plane < 0 else words for step in steps)
+        words = -(-segment.columns // self.columns(segment))
+        return sum(1 if step.bubble else words for step in self.steps(segment))
 
     def cycles(self, shape: Shape) -> int:
         """Clocks of all items of ``shape`` through one PE, from the first beat's edge to the last item's.
@@ -254,7 +359,7 @@ class PeSpec(ABC):
         Exact where neither side of the PE stalls; with stalls see `stalled_cycles`.
         """
         per_output = sum(s.count * self.beats(s) for s in shape.segments)
-        total = shape.tokens * shape.rows * per_output
+        total = shape.tokens * -(-shape.rows // self.rows) * per_output
         return total + self.latency() if total else 0
 
     def stalled_cycles(
@@ -303,13 +408,14 @@ CHOICES = {
 class ArraySpec:
     """A grid of equal PEs: weights are broadcast along its rows, activations along its columns.
 
-    All PEs take a beat in the same clock. A PE keeps one output (output-stationary); results of a tile
-    drain while the next tile runs, so only the last drain shows. `cycles` counts compute alone, as the RTL
-    does; the fields from ``dataflow`` on are what `sim.cycles` schedules with.
+    A row of PEs works on `PeSpec.rows` output channels. All PEs take a beat in the same clock. A PE keeps
+    its outputs (output-stationary); results of a tile drain while the next tile runs, so only the last drain
+    shows. `cycles` counts compute alone, as the RTL does; the fields from ``dataflow`` on are what
+    `sim.cycles` schedules with.
     """
 
     pe: PeSpec
-    rows: int = 8  #: output channels worked on at once
+    rows: int = 8  #: rows of PEs
     columns: int = 8  #: tokens worked on at once
     clock_hz: float = 500e6  #: assumed clock [Hz]; no timing closure is claimed by it
     weight_buffer_bits: int = 64 * 1024 * 8  #: on-chip buffer of weight planes, masks, scales [bits]
@@ -344,7 +450,7 @@ class ArraySpec:
 
     def tiles(self, shape: Shape) -> int:
         """Output tiles of ``rows`` x ``columns`` that cover the product."""
-        return -(-shape.rows // self.rows) * -(-shape.tokens // self.columns)
+        return -(-shape.rows // (self.rows * self.pe.rows)) * -(-shape.tokens // self.columns)
 
     def cycles(self, shape: Shape) -> int:
         """Clocks of compute: tile after tile without a gap, then the pipeline's latency once."""
@@ -355,5 +461,5 @@ class ArraySpec:
     def utilisation(self, shape: Shape) -> float:
         """Share of all lane slots of all clocks that did a one-bit multiply-accumulate of the product."""
         cycles = self.cycles(shape)
-        slots = cycles * self.rows * self.columns * self.pe.lanes
+        slots = cycles * self.rows * self.columns * self.pe.lanes * self.pe.rows
         return shape.macs() / slots if slots else 0.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hw import toolchain
-from hw.beats import FIELDS, Beats
+from hw.beats import Beats, side_by_side
 from hw.spec import ArraySpec, PeSpec
 from hw.stimulus import SPARE_CLOCKS
 
@@ -68,19 +68,19 @@ class Design:
 
 def pe_design(spec: PeSpec, beats: Beats) -> Design:
     """A PE with ``beats`` as its vectors. Raises ValueError if they finish no item or do not fit it."""
-    words = {"w": spec.lanes, "x": spec.lanes, "mask": spec.lanes}
-    payloads = beats.payload(spec.lanes).astype("<u4")
+    payloads = beats.payload(spec).astype("<u4")
+    items = [spec.items(beats, output) for output in range(spec.outputs)]
     lasts = tuple(beats.lasts.tolist())
     return Design(
         module="pe",
         spec=spec,
         rtlil=toolchain.rtlil(spec),
-        fields=tuple({**words, **dict.fromkeys(FIELDS, 1)}.items()),
-        item_bits=spec.acc_width,
+        fields=tuple(spec.fields().items()),
+        item_bits=spec.acc_width * spec.outputs,
         latency=spec.latency(),
         beats=tuple(int.from_bytes(row.tobytes(), "little") for row in payloads),
         lasts=lasts,
-        items=tuple(spec.items(beats)),
+        items=tuple(side_by_side(one, spec.acc_width) for one in zip(*items, strict=True)),
         cycles=spec.stalled_cycles(lasts),
     )
 

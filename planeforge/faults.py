@@ -107,12 +107,13 @@ def _in_counter(kind: str, tile: Tile, engine: str, pe: PeSpec, rng: np.random.G
     from sim import schedule
 
     work = schedule.work(tile.case.matrix, tile.case.activations, pe, tile.tokens, tile.rows)
-    sound = pe.items(work.beats.to_list())
-    names = {FIRST: "first", SHIFT: "shift", NEG: "neg", LAST: "last"}
+    sound = _items(pe, work.beats)
+    known = {"first": FIRST, "shift": SHIFT, "neg": NEG, "last": LAST}
+    names = {known[name]: name for name in pe.flags() if name in known}
     for silent in range(DRAWS):
         at, bit = int(rng.integers(len(work.beats) - 1)), int(rng.choice(list(names)))
         beats = _flipped(work.beats, at, bit)
-        expected = pe.items(beats.to_list())
+        expected = _items(pe, beats)
         if expected == sound:
             continue
         items = runner(engine)(pe, beats).items
@@ -122,10 +123,16 @@ def _in_counter(kind: str, tile: Tile, engine: str, pe: PeSpec, rng: np.random.G
             kind=kind,
             where=f"{names[bit]} of beat {at}",
             caught=mismatched(work, items, tile.judged()) > 0,
-            explained=items.tolist() == expected,
+            explained=items.reshape(-1, pe.outputs).T.tolist() == expected,
             silent_draws=silent,
         )
     raise RuntimeError(f"no fault in {kind} of {tile.case.name} changes the items of the tile")
+
+
+def _items(pe: PeSpec, beats: Beats) -> list[list[int]]:
+    """Items by the PE's definition, a list for each of its outputs."""
+    listed = beats.to_list()
+    return [pe.items(listed, output) for output in range(pe.outputs)]
 
 
 def _flipped(beats: Beats, at: int, bit: int) -> Beats:

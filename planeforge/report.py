@@ -36,7 +36,7 @@ def write(folder: Path, study: Study, rows: Sequence[Row], run: Mapping[str, Any
     sound, failed = [row for row in rows if not row.error], [row for row in rows if row.error]
     results = ranked([result(row, study.array, study.table.tech, study.table.dram) for row in sound])
     frame = table(results, reference_of(results), failed)
-    beats = Beats.random(study.array.pe.lanes, VECTORS, SEED)
+    beats = Beats.random(study.array.pe, VECTORS, SEED)
     verilog.export(study.array.pe, folder / VERILOG, beats, clock_hz=study.array.clock_hz)
     write_whole(folder / TABLE, _csv(frame))
     write_whole(folder / LAYERS, _csv(layer_table(results, study.table.tech, study.table.dram)))

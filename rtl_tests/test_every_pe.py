@@ -73,7 +73,7 @@ def test_a_simulator_that_hangs_is_ended(monkeypatch):
 
     monkeypatch.setattr(toolchain, "call", hurry)
     with pytest.raises(RuntimeError, match=r"must finish within 0\.2 s$"):
-        verilog_sim.run(spec, Beats.random(5, 3000, 0), "icarus")
+        verilog_sim.run(spec, Beats.random(spec, 3000, 0), "icarus")
 
 
 def test_what_surrounds_the_process_does_not_reach_the_simulator(monkeypatch, tmp_path):
@@ -112,7 +112,7 @@ def test_a_missing_libpython_is_named_with_its_package(monkeypatch):
 
 def test_an_unknown_simulator_is_refused():
     with pytest.raises(ValueError, match=r"^simulator must be one of icarus, verilator, not 'vcs'$"):
-        verilog_sim.run(BitSerial(), Beats.random(64, 1, 0), "vcs")
+        verilog_sim.run(BitSerial(), Beats.random(BitSerial(), 1, 0), "vcs")
 
 
 def test_every_pe_names_its_spec_and_its_samples():

@@ -7,29 +7,21 @@ group, the sum of the activations on its mask. Mantissas are multiplied onto ite
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from algo.bitplane import words
 from algo.bitplane.activations import Activations
 from algo.bitplane.decode import check_fit
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix, Term
-from hw.beats import FIRST, LAST, NEG, SHIFT, W_BIPOLAR, X_BIPOLAR, Beats
-from hw.spec import PeSpec, Segment, Shape, Step, horner, require_power_of_two, signed_bits
+from algo.bitplane.planes import Pattern
+from hw.beats import Beats
+from hw.spec import PeSpec, Segment, Shape, require_power_of_two, signed_bits
+from sim.operands import Slot, item
 
 Int = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slot:
-    """What one item of every output is: a term's digits, or its activations alone, in one group."""
-
-    term: Term
-    group: int
-    digits: bool  #: True: digits times activations; False: the sum of the activations on the mask
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,9 +29,11 @@ class Work:
     """Beats of a tile, and what its items are multiplied by."""
 
     beats: Beats
+    spec: PeSpec
     tokens: int
     rows: int
     streams: tuple[int, ...]  #: activation stream of each slot
+    segments: tuple[Segment, ...]  #: dot product of each slot
     multipliers: Int  #: [slots, tokens, rows]
 
 
@@ -49,13 +43,32 @@ def shape(matrix: PackedMatrix, act_bits: int, tokens: int) -> Shape:
     sizes = np.bincount(matrix.group_of, minlength=matrix.groups).tolist()
     segments = []
     for term in matrix.terms:
-        kinds = [_places(term), (1,)] if _has_sum(term) else [_places(term)]
-        for size in sorted(set(sizes), reverse=True):
-            segments += [
-                Segment(columns=size, weight=weight, activation=places, count=sizes.count(size))
-                for weight in kinds
-            ]
+        for digits in (True, False) if _has_sum(term) else (True,):
+            for size in sorted(set(sizes), reverse=True):
+                one = _segment(matrix, term, digits, size, places, act_bits == 1)
+                segments.append(replace(one, count=sizes.count(size)))
     return Shape(tokens=tokens, rows=matrix.rows, segments=tuple(segments))
+
+
+def segment(matrix: PackedMatrix, slot: Slot, act: Activations) -> Segment:
+    """The dot product that a slot is."""
+    size = min(matrix.group, matrix.columns - slot.group * matrix.group)
+    return _segment(matrix, slot.term, slot.digits, size, act.places, act.bipolar)
+
+
+def _segment(
+    matrix: PackedMatrix, term: Term, digits: bool, size: int, places: tuple[int, ...], bipolar: bool
+) -> Segment:
+    mask = matrix.planes.get(term.mask or "")
+    return Segment(
+        columns=size,
+        weight=_places(term) if digits else (1,),
+        activation=places,
+        w_bipolar=digits and term.digit is Digit.BIPOLAR,
+        x_bipolar=bipolar,
+        masked=term.mask is not None,
+        kept=(mask.kept, mask.of) if isinstance(mask, Pattern) and mask.kept else (1, 1),
+    )
 
 
 def work(
@@ -63,32 +76,61 @@ def work(
 ) -> Work:
     """Beats of the outputs ``tokens`` x ``rows`` (indices) on a PE.
 
-    Raises ValueError if the activations do not fit the matrix, a coefficient is no signed power of two, or an
-    item may not fit the accumulator.
+    Raises ValueError if the activations do not fit the matrix, a coefficient is no signed power of two, the
+    PE cannot compute a term, or an item may not fit the accumulator.
     """
     check_fit(matrix, activations)
-    wanted = list(slots(matrix))
-    parts, flags, streams, multipliers = [], [], [], []
-    for slot in wanted:
+    require_rows(spec)
+    served = _blocks(rows, spec.rows)
+    parts, flags, streams, multipliers, segments = [], [], [], [], []
+    for slot in slots(matrix):
         stream = matrix.streams.index(slot.term.col)
         act = activations[stream]
         check_width(matrix, slot, act, spec)
-        operands, marks = _item(matrix, slot, act, spec.lanes, tokens, rows)
+        one = segment(matrix, slot, act)
+        operands, marks = item(matrix, slot, act, one, spec, tokens, served)
         parts.append(operands)
         flags.append(marks)
+        segments.append(one)
         streams.append(stream)
         multipliers.append(_multiplier(matrix, slot, act, tokens, rows))
-    width = words.word_count(spec.lanes)
-    w, x, mask = (np.concatenate([part[i] for part in parts], axis=2).reshape(-1, width) for i in range(3))
+    w, x, mask = (np.concatenate([part[i] for part in parts], axis=2) for i in range(3))
     per_output = np.concatenate(flags)
-    beats = Beats(lanes=spec.lanes, w=w, x=x, mask=mask, flags=np.tile(per_output, len(tokens) * len(rows)))
+    widths = spec.words()
+    beats = Beats(
+        lanes=spec.lanes,
+        w=w.reshape(-1, w.shape[3]),
+        x=x.reshape(-1, x.shape[3]),
+        mask=mask.reshape(-1, mask.shape[3]),
+        flags=np.tile(per_output, len(tokens) * len(served)),
+        w_bits=widths["w"],
+        x_bits=widths["x"],
+        mask_bits=widths.get("mask", 0),
+    )
     return Work(
         beats=beats,
+        spec=spec,
         tokens=len(tokens),
         rows=len(rows),
         streams=tuple(streams),
+        segments=tuple(segments),
         multipliers=np.stack(multipliers),
     )
+
+
+def _blocks(rows: Int, together: int) -> Int:
+    """Rows that a beat serves together, [blocks, together]; the last row fills up the last block."""
+    padded = np.pad(rows, (0, -len(rows) % together), mode="edge")
+    return padded.reshape(-1, together)
+
+
+def require_rows(spec: PeSpec) -> None:
+    """Refuse a PE whose accumulators are no rows of a matrix.
+
+    Raises ValueError.
+    """
+    if spec.outputs != spec.rows:
+        raise ValueError(f"pe must have an output per row, not {spec.outputs} for {spec.rows}: {spec!r}")
 
 
 def assemble(done: Work, items: Int) -> Int:
@@ -96,14 +138,18 @@ def assemble(done: Work, items: Int) -> Int:
 
     Raises ValueError if there is another number of items than the beats finish.
     """
-    slots = len(done.streams)
-    wanted = done.tokens * done.rows * slots
+    slots, together = len(done.streams), done.spec.rows
+    blocks = -(-done.rows // together)
+    wanted = done.tokens * blocks * slots
     if len(items) != wanted:
         raise ValueError(f"items must be {wanted} for the tile, not {len(items)}")
-    by_slot = np.moveaxis(items.reshape(done.tokens, done.rows, slots), 2, 0)
+    by_slot = np.moveaxis(items.reshape(done.tokens, blocks, slots, together), 2, 0)
     sums = np.zeros((max(done.streams) + 1, done.tokens, done.rows), np.int64)
-    for stream, part, multiplier in zip(done.streams, by_slot, done.multipliers, strict=True):
-        sums[stream] += part * multiplier
+    for stream, one, part, multiplier in zip(
+        done.streams, done.segments, by_slot, done.multipliers, strict=True
+    ):
+        dots = done.spec.dot(part.reshape(done.tokens, -1)[:, : done.rows], one)
+        sums[stream] += dots * multiplier
     return sums
 
 
@@ -140,61 +186,16 @@ def check_width(matrix: PackedMatrix, slot: Slot, act: Activations, spec: PeSpec
 
 
 def check_pe(matrix: PackedMatrix, activations: Sequence[Activations], spec: PeSpec) -> None:
-    """Refuse a PE whose accumulator may not hold an item of the product.
+    """Refuse a PE that cannot compute the product, or whose accumulator may not hold an item of it.
 
-    Raises ValueError with both widths, or where the activations do not fit the matrix.
+    Raises ValueError with what it lacks, or where the activations do not fit the matrix.
     """
     check_fit(matrix, activations)
+    require_rows(spec)
     for slot in slots(matrix):
-        check_width(matrix, slot, activations[matrix.streams.index(slot.term.col)], spec)
-
-
-def _item(
-    matrix: PackedMatrix, slot: Slot, act: Activations, lanes: int, tokens: Int, rows: Int
-) -> tuple[tuple[words.Words, ...], NDArray[np.uint8]]:
-    """Operands uint64 [tokens, rows, beats, words] of one item of every output, and its beats' flags."""
-    term = slot.term
-    texts = term.planes if slot.digits else ()
-    planes = [_cut(matrix, matrix.words_of(text)[rows], slot.group, lanes) for text in texts]
-    mask = _cut(matrix, matrix.words_of(term.mask)[rows], slot.group, lanes)
-    ones = _cut(matrix, matrix.words_of(None)[rows], slot.group, lanes)
-    acts = [_cut(matrix, plane[tokens], slot.group, lanes) for plane in act.planes()]
-    steps = horner(_places(term) if slot.digits else (1,), act.places)
-    base = W_BIPOLAR if slot.digits and term.digit is Digit.BIPOLAR else 0
-    base |= X_BIPOLAR if act.bipolar else 0
-    grid = (len(tokens), len(rows), *mask.shape[1:])
-    nothing = np.zeros((*grid[:2], 1, grid[3]), np.uint64)
-    columns: tuple[list[words.Words], ...] = ([], [], [])
-    flags: list[int] = []
-    for step in steps:
-        if step.w_plane < 0:
-            operands = [nothing] * 3
-        else:
-            w = planes[step.w_plane] if slot.digits else ones
-            chosen = (w[None], acts[step.x_plane][:, None], mask[None])
-            operands = [np.broadcast_to(operand, grid) for operand in chosen]
-        for column, operand in zip(columns, operands, strict=True):
-            column.append(operand)
-        flags += _step_flags(step, operands[0].shape[2], base)
-    flags[0] |= FIRST
-    flags[-1] |= LAST
-    return tuple(np.concatenate(column, axis=2) for column in columns), np.array(flags, np.uint8)
-
-
-def _step_flags(step: Step, beats: int, base: int) -> list[int]:
-    """Flags of a step's beats: only the first of them doubles."""
-    each = base | (NEG if step.neg else 0)
-    return [each | (SHIFT if step.shift and beat == 0 else 0) for beat in range(beats)]
-
-
-def _cut(matrix: PackedMatrix, plane: words.Words, group: int, lanes: int) -> words.Words:
-    """One group's columns of words [n, ...] as words of ``lanes`` columns: [n, chunks, ceil(lanes/64)]."""
-    first = group * matrix.group
-    bits = words.unpack(plane, matrix.columns)[:, first : first + matrix.group]
-    chunks = -(-bits.shape[1] // lanes)
-    padded = np.zeros((len(bits), chunks * lanes), np.bool_)
-    padded[:, : bits.shape[1]] = bits
-    return words.pack(padded.reshape(len(bits), chunks, lanes))
+        act = activations[matrix.streams.index(slot.term.col)]
+        spec.steps(segment(matrix, slot, act))
+        check_width(matrix, slot, act, spec)
 
 
 def _multiplier(matrix: PackedMatrix, slot: Slot, act: Activations, tokens: Int, rows: Int) -> Int:

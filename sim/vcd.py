@@ -11,11 +11,10 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from hw.beats import FIELDS, Beats
+from hw.beats import Beats
 from hw.spec import Beat, PeSpec
 
 PERIOD = 1000  #: of the clock [ns]
-WORDS = ("w", "x", "mask")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class Clock:
     beat: Beat | None  #: ``i.payload``: the beat offered, or the latest one that was; None before the first
     accepts: bool  #: ``i.ready``
     valid: bool  #: ``o.valid``
-    accumulator: int  #: ``o.payload``
+    accumulators: tuple[int, ...]  #: ``o.payload``
     takes: bool  #: ``o.ready``
 
 
@@ -37,17 +36,17 @@ def clocks(
 
     Parameters: offered, ready, as `PeSpec.stalled_cycles` takes them.
 
-    Raises ValueError if the PE has fewer lanes than the beats.
+    Raises ValueError if the beats are of another PE's lanes.
     """
-    if beats.lanes > spec.lanes:
-        raise ValueError(f"lanes must be at least {beats.lanes} for the beats, not {spec.lanes!r}")
+    if beats.lanes != spec.lanes:
+        raise ValueError(f"lanes must be {beats.lanes} for the beats, not {spec.lanes!r}")
     queue, offers, takes = iter(beats), iter(offered), iter(ready)
     left = len(beats)
     # Beats on their way to the accumulator, which is the last of the stages.
     pipeline: list[Beat | None] = [None] * (spec.latency() - 1)
     shown: Beat | None = None
     waiting = valid = False
-    accumulator = 0
+    accumulators = (0,) * spec.outputs
     while True:
         wanted, taken = next(offers, True), next(takes, True)
         if not waiting and left and wanted:
@@ -58,7 +57,7 @@ def clocks(
             beat=shown,
             accepts=accepts,
             valid=valid,
-            accumulator=accumulator,
+            accumulators=accumulators,
             takes=taken,
         )
         if not (left or valid or any(pipeline)):
@@ -68,7 +67,7 @@ def clocks(
             left -= waiting
             waiting = False
             if arrived is not None:
-                accumulator = spec.golden(accumulator, arrived)
+                accumulators = tuple(spec.golden(acc, arrived, k) for k, acc in enumerate(accumulators))
             valid = arrived is not None and arrived.last
 
 
@@ -108,20 +107,25 @@ def dump(spec: PeSpec, beats: Beats, offered: Iterable[bool] = (), ready: Iterab
 
 def _sizes(spec: PeSpec) -> dict[str, int]:
     """Bits of every wave."""
-    fields = {f"i__payload.{word}": spec.lanes for word in WORDS}
-    flags = {f"i__payload.{flag}": 1 for flag in FIELDS}
+    fields = {f"i__payload.{name}": bits for name, bits in spec.fields().items()}
     handshakes = dict.fromkeys(("clk", "i__valid", "i__ready", "o__valid", "o__ready"), 1)
-    return handshakes | fields | flags | {"o__payload": spec.acc_width}
+    return handshakes | fields | dict.fromkeys(_items(spec), spec.acc_width)
+
+
+def _items(spec: PeSpec) -> list[str]:
+    """Names of the accumulators' waves."""
+    return ["o__payload"] if spec.outputs == 1 else [f"o__payload[{k}]" for k in range(spec.outputs)]
 
 
 def _values(spec: PeSpec, clock: Clock) -> dict[str, int]:
-    """A clock's values by wave; the accumulator as the bits of its two's complement."""
-    beat = clock.beat or Beat(w=0, x=0, mask=0)
+    """A clock's values by wave; an accumulator as the bits of its two's complement."""
+    beat = clock.beat or Beat(w=0, x=0)
+    bits = [accumulator & ((1 << spec.acc_width) - 1) for accumulator in clock.accumulators]
     return {
         "i__valid": int(clock.offered),
         "i__ready": int(clock.accepts),
         "o__valid": int(clock.valid),
         "o__ready": int(clock.takes),
-        **{f"i__payload.{name}": int(getattr(beat, name)) for name in (*WORDS, *FIELDS)},
-        "o__payload": clock.accumulator & ((1 << spec.acc_width) - 1),
+        **{f"i__payload.{name}": int(getattr(beat, name)) for name in spec.fields()},
+        **dict(zip(_items(spec), bits, strict=True)),
     }

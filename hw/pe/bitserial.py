@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import wiring
 
+from hw.pipeline import CONTROL_OF_DOT, accumulate, controls, hand_over, handshake, ports, registered
 from hw.spec import Beat, PeSpec, Resources, require_int, signed_bits, wrap
 
 
@@ -64,7 +64,7 @@ class BitSerial(PeSpec):
         super().__post_init__()
         require_int("levels", self.levels, 0)
 
-    def golden(self, acc: int, beat: Beat) -> int:
+    def golden(self, acc: int, beat: Beat, output: int = 0) -> int:
         base = beat.mask
         if not beat.w_bipolar:
             base &= beat.w
@@ -110,36 +110,17 @@ class BitSerial(PeSpec):
         return BitSerialPE(self)
 
 
-def payload_layout(lanes: int) -> data.StructLayout:
-    """A beat on the port, the first field in the lowest bits."""
-    words = {"w": lanes, "x": lanes, "mask": lanes}
-    flags = dict.fromkeys(("w_bipolar", "x_bipolar", "first", "shift", "neg", "last"), 1)
-    return data.StructLayout(words | flags)
-
-
-#: What travels beside a beat's bits.
-CONTROL = data.StructLayout(dict.fromkeys(("valid", "first", "shift", "neg", "last"), 1))
-CONTROL_OF_DOT = data.StructLayout(dict.fromkeys(("valid", "first", "shift", "last"), 1))
-
-
 class BitSerialPE(wiring.Component):
     """RTL of `BitSerial`: streams ``i`` (beats) and ``o`` (items); all stages move together or not at all."""
 
     def __init__(self, spec: BitSerial) -> None:
         self.spec = spec
         self.width = signed_bits(-spec.lanes, spec.lanes)
-        super().__init__(
-            {
-                "i": In(stream.Signature(payload_layout(spec.lanes))),
-                "o": Out(stream.Signature(signed(spec.acc_width))),
-            }
-        )
+        super().__init__(ports(spec))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # Valid is a register and ready follows from it: no path from o.ready to o.valid.
-        moves = Signal()
-        m.d.comb += [moves.eq(~self.o.valid | self.o.ready), self.i.ready.eq(moves)]
+        moves = handshake(m, self)
         columns, control = self.take(m, moves)
         columns, control = self.count(m, moves, columns, control)
         dot, control = self.resolve(m, moves, columns, control)
@@ -147,7 +128,7 @@ class BitSerialPE(wiring.Component):
         return m
 
     def take(self, m: Module, moves: Any) -> tuple[list[Any], Any]:
-        """Operands to registered lane bits; ``last`` is meant for a beat, not for a bubble."""
+        """Operands to registered lane bits."""
         beat = self.i.payload
         base = Signal(self.spec.lanes)
         lanes = self.spec.lanes
@@ -156,17 +137,13 @@ class BitSerialPE(wiring.Component):
         m.d.comb += base.eq(beat.mask & counts_w & counts_x)
         idle = Signal(lanes, reset_less=True)
         hit = Signal(lanes, reset_less=True)
-        control = Signal(CONTROL)
         with m.If(moves):
             m.d.sync += [
                 idle.eq(~base),
                 # Where base is 1, a unipolar digit is 1: equal bits mean +1 whatever the digits.
                 hit.eq(base & ~(beat.w ^ beat.x)),
-                control.valid.eq(self.i.valid),
-                control.last.eq(self.i.valid & beat.last),
-                *(getattr(control, flag).eq(getattr(beat, flag)) for flag in ("first", "shift", "neg")),
             ]
-        return [idle, hit], control
+        return [idle, hit], controls(m, moves, self.i)
 
     def count(self, m: Module, moves: Any, columns: list[Any], control: Any) -> tuple[list[Any], Any]:
         """Levels of full adders until no column holds more than two bits, registered where the spec says."""
@@ -218,24 +195,9 @@ class BitSerialPE(wiring.Component):
         return dot, control_of_dot
 
     def accumulate(self, m: Module, moves: Any, dot: Any, control: Any) -> None:
-        """The accumulator is the item: it stays as it is while the item waits, since nothing moves."""
-        acc = self.o.payload
-        start = Signal.like(acc, name="start")
-        m.d.comb += start.eq(Mux(control.first, 0, Mux(control.shift, acc << 1, acc)))
-        with m.If(moves):
-            m.d.sync += self.o.valid.eq(control.last)
-            with m.If(control.valid):
-                m.d.sync += acc.eq(start + dot)
-
-
-def registered(m: Module, moves: Any, value: Any, name: str) -> Any:
-    """``value`` one move later. Only control needs a reset: bits count where ``valid`` travels with them."""
-    is_control = isinstance(value, data.View)
-    shape = value.shape() if is_control else len(value)
-    later = Signal(shape, name=name, reset_less=not is_control)
-    with m.If(moves):
-        m.d.sync += later.eq(value)
-    return later
+        """The item, and that it is one."""
+        accumulate(m, moves, self.o.payload, dot, control)
+        hand_over(m, moves, self, control)
 
 
 SPEC = BitSerial

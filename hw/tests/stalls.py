@@ -22,17 +22,19 @@ class Case:
 
     def check(self, run: Run) -> None:
         assert run.items.dtype == np.int64
-        assert run.items.tolist() == self.spec.items(self.beats), self.spec
+        expected = [self.spec.items(self.beats, output) for output in range(self.spec.outputs)]
+        items = run.items.reshape(-1, self.spec.outputs)
+        assert items.T.tolist() == expected, self.spec
         lasts = self.beats.lasts.tolist()
         assert run.cycles == self.spec.stalled_cycles(lasts, self.offered, self.ready), self.spec
 
 
 def full_rate(spec: PeSpec, n: int, seed: int = 0) -> Case:
-    return Case(spec=spec, beats=Beats.random(spec.lanes, n, seed))
+    return Case(spec=spec, beats=Beats.random(spec, n, seed))
 
 
 def stalled(spec: PeSpec, n: int, seed: int = 0, share: float = 0.6) -> Case:
     """Either side goes on in ``share`` of the clocks; the patterns end before the run, or after."""
     rng = np.random.default_rng(seed)
     offered, ready = rng.random(2 * n) < share, rng.random(n) < share
-    return Case(spec=spec, beats=Beats.random(spec.lanes, n, seed), offered=offered, ready=ready)
+    return Case(spec=spec, beats=Beats.random(spec, n, seed), offered=offered, ready=ready)

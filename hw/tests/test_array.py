@@ -5,9 +5,9 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
-from hw.array import FLAGS, create
+from hw.array import create
 from hw.pe.bitserial import BitSerial
-from hw.spec import ArraySpec, Beat, Segment, Shape, horner
+from hw.spec import FLAGS, ArraySpec, Beat, Segment, Shape, horner
 
 
 def item_beats(rng, spec, segment):

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import hw.pe.bitserial
 from hw import pysim, toolchain
 from hw.beats import Beats
-from hw.pe.bitserial import SAMPLES, BitSerial, payload_layout, tree
+from hw.pe.bitserial import SAMPLES, BitSerial, tree
+from hw.pipeline import payload_layout
 from hw.spec import Beat, signed_bits, wrap
 from hw.tests.faulty import PLAIN_FAULTS, STALL_FAULTS, Faulty
 from hw.tests.stalls import full_rate, stalled
@@ -70,11 +71,12 @@ def test_golden_wraps_when_the_accumulator_overflows():
 
 
 def test_the_port_lays_a_beat_out_as_beats_pack_it():
-    beats = Beats.random(37, 50, 0)
-    payload = beats.payload(37)
+    spec = BitSerial(lanes=37)
+    beats, layout = Beats.random(spec, 50, 0), payload_layout(spec)
+    payload = beats.payload(spec)
     for beat, words in zip(beats, payload, strict=True):
-        fields = {name: int(getattr(beat, name)) for name in payload_layout(37).members}
-        port = Const.cast(payload_layout(37).const(fields)).value
+        fields = {name: int(getattr(beat, name)) for name in layout.members}
+        port = Const.cast(layout.const(fields)).value
         assert port == int.from_bytes(words.astype("<u4").tobytes(), "little")
 
 
@@ -104,7 +106,7 @@ def test_rtl_equals_golden_at_odd_sizes_and_depths(lanes, levels):
 @pytest.mark.parametrize("sides", [(0.25, 1.0), (1.0, 0.25), (0.25, 0.25)])
 def test_rtl_keeps_its_clocks_when_a_side_stalls_mostly(sides):
     spec, rng = BitSerial(lanes=5, acc_width=7), random.Random(0)
-    beats = Beats.random(5, 200, 3)
+    beats = Beats.random(spec, 200, 3)
     offered, ready = ([rng.random() < share for _ in range(900)] for share in sides)
     run = pysim.run(spec, beats, offered, ready)
     assert run.items.tolist() == spec.items(beats)
@@ -117,14 +119,14 @@ def test_rtl_holds_the_largest_and_the_smallest_sum_in_the_narrowest_accumulator
     ones = (1 << lanes) - 1
     signs = {"mask": ones, "w_bipolar": True, "x_bipolar": True, "first": True, "last": True}
     beats = [Beat(w=w, x=x, neg=neg, **signs) for w, x, neg in product((0, ones), (0, ones), (False, True))]
-    run = pysim.run(spec, Beats.from_list(beats, lanes))
+    run = pysim.run(spec, Beats.from_list(beats, spec))
     assert run.items.tolist() == [lanes, -lanes, -lanes, lanes, -lanes, lanes, lanes, -lanes]
 
 
 @pytest.mark.parametrize("spec", SAMPLES, ids=repr)
 def test_latency_is_the_clocks_from_a_beat_to_its_item(spec):
     beat = Beat(w=1, x=1, mask=1, first=True, last=True)
-    assert pysim.run(spec, Beats.from_list([beat], spec.lanes)).cycles == spec.latency() + 1
+    assert pysim.run(spec, Beats.from_list([beat], spec)).cycles == spec.latency() + 1
 
 
 def test_valid_does_not_follow_ready_nor_ready_valid():
@@ -255,4 +257,4 @@ def test_bad_parameters_are_refused(parameters, error, message):
 def test_a_run_an_engine_cannot_express_is_refused(acc_width, stalls, message):
     spec = BitSerial(lanes=5, acc_width=acc_width)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        pysim.run(spec, Beats.random(5, 2, 0), **stalls)
+        pysim.run(spec, Beats.random(spec, 2, 0), **stalls)

@@ -20,7 +20,7 @@ PLACES = st.lists(st.sampled_from([1, 2, 4, 8, -1, -2, -8, 64]), min_size=1, max
 class Plain(PeSpec):
     """AND and count, three clocks deep."""
 
-    def golden(self, acc: int, beat: Beat) -> int:
+    def golden(self, acc: int, beat: Beat, output: int = 0) -> int:
         ones = (beat.w & beat.x & beat.mask).bit_count()
         base = 0 if beat.first else acc << beat.shift
         return wrap(base + (-ones if beat.neg else ones), self.acc_width)

@@ -20,7 +20,7 @@ SPEC = BitSerial(lanes=37, acc_width=20, levels=2)
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "rtl"
-    verilog.export(SPEC, folder, Beats.random(SPEC.lanes, 150, 0), clock_hz=250e6)
+    verilog.export(SPEC, folder, Beats.random(SPEC, 150, 0), clock_hz=250e6)
     return folder
 
 
@@ -116,24 +116,23 @@ def test_the_folder_says_what_it_is_and_names_no_place_of_this_machine(exported)
 
 def test_a_folder_written_before_is_replaced_with_what_its_scripts_made(tmp_path):
     folder = tmp_path / "rtl"
-    beats = Beats.random(5, 20, 0)
-    verilog.export(BitSerial(lanes=5), folder, beats)
+    verilog.export(BitSerial(lanes=5), folder, Beats.random(BitSerial(lanes=5), 20, 0))
     (folder / "build").mkdir()
-    verilog.export(BitSerial(lanes=6), folder, beats)
+    verilog.export(BitSerial(lanes=6), folder, Beats.random(BitSerial(lanes=6), 20, 0))
     assert "lanes=6" in (folder / "pe.v").read_text()
     assert not (folder / "build").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["rtl"]
 
 
 def test_an_empty_folder_is_filled(tmp_path):
-    verilog.export(BitSerial(lanes=5), tmp_path, Beats.random(5, 20, 0))
+    verilog.export(BitSerial(lanes=5), tmp_path, Beats.random(BitSerial(lanes=5), 20, 0))
     assert (tmp_path / "tb.v").is_file()
 
 
 @pytest.mark.parametrize("added", ["notes.txt", "sub"])
 def test_a_folder_with_somebody_elses_file_is_left_alone(tmp_path, added):
     folder = tmp_path / "rtl"
-    verilog.export(BitSerial(lanes=5), folder, Beats.random(5, 20, 0))
+    verilog.export(BitSerial(lanes=5), folder, Beats.random(BitSerial(lanes=5), 20, 0))
     if added == "sub":
         (folder / added).mkdir()
     else:
@@ -141,19 +140,19 @@ def test_a_folder_with_somebody_elses_file_is_left_alone(tmp_path, added):
     before = (folder / "pe.v").read_text()
     message = f"directory must be empty or one written before, not {str(folder)!r} which holds {added}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        verilog.export(BitSerial(lanes=6), folder, Beats.random(5, 20, 0))
+        verilog.export(BitSerial(lanes=6), folder, Beats.random(BitSerial(lanes=6), 20, 0))
     assert (folder / "pe.v").read_text() == before
 
 
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "rtl").write_text("mine")
     with pytest.raises(ValueError, match=r"^directory must be a folder, not the file '.*rtl'$"):
-        verilog.export(BitSerial(lanes=5), tmp_path / "rtl", Beats.random(5, 20, 0))
+        verilog.export(BitSerial(lanes=5), tmp_path / "rtl", Beats.random(BitSerial(lanes=5), 20, 0))
 
 
 def test_an_export_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
     folder = tmp_path / "rtl"
-    verilog.export(BitSerial(lanes=5), folder, Beats.random(5, 20, 0))
+    verilog.export(BitSerial(lanes=5), folder, Beats.random(BitSerial(lanes=5), 20, 0))
     before = {path.name: path.read_text() for path in folder.iterdir()}
 
     def full(self, target):
@@ -164,7 +163,7 @@ def test_an_export_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch)
     rename = Path.rename
     monkeypatch.setattr(Path, "rename", full)
     with pytest.raises(OSError, match=r"^no space left on device$"):
-        verilog.export(BitSerial(lanes=6), folder, Beats.random(5, 20, 0))
+        verilog.export(BitSerial(lanes=6), folder, Beats.random(BitSerial(lanes=6), 20, 0))
     assert {path.name: path.read_text() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["rtl"]
 
@@ -178,5 +177,10 @@ def test_an_export_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch)
 )
 def test_an_export_without_items_or_clock_is_refused(tmp_path, beats, clock_hz, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        verilog.export(BitSerial(lanes=5), tmp_path / "rtl", Beats.from_list(beats, 5), clock_hz=clock_hz)
+        verilog.export(
+            BitSerial(lanes=5),
+            tmp_path / "rtl",
+            Beats.from_list(beats, BitSerial(lanes=5)),
+            clock_hz=clock_hz,
+        )
     assert not list(tmp_path.iterdir())

@@ -47,7 +47,7 @@ def _export(spec: PeSpec | ArraySpec, output: Path, vectors: int, seed: int) -> 
     if isinstance(spec, ArraySpec):
         array_verilog.export(spec, output, vectors, seed)
     else:
-        pe_verilog.export(spec, output, Beats.random(spec.lanes, vectors, seed))
+        pe_verilog.export(spec, output, Beats.random(spec, vectors, seed))
 
 
 def synth(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from algo.bitplane.activations import Activations
 from algo.bitplane.matrix import PackedMatrix
+from hw.pe.bitserial import BitSerial
 from hw.spec import Activity, ArraySpec
 from sim import schedule
 from sim.activity import closed, planes, registers, traffic
@@ -46,12 +47,16 @@ class Measured:
 
 
 def countable(array: ArraySpec) -> bool:
-    """Whether an array follows the one schedule whose steps `measure` counts."""
-    return all(getattr(array, name) == wanted for name, wanted in SCHEDULE.items())
+    """Whether an array follows the one schedule, of the one kind of PE, whose steps `measure` counts."""
+    return isinstance(array.pe, BitSerial) and all(
+        getattr(array, name) == wanted for name, wanted in SCHEDULE.items()
+    )
 
 
 def check_countable(array: ArraySpec) -> None:
-    """Raise ValueError if an array's schedule is not the one whose steps are counted."""
+    """Raise ValueError if an array's PE or schedule is not the one whose steps are counted."""
+    if not isinstance(array.pe, BitSerial):
+        raise ValueError(f"pe must be a BitSerial to count activity, not {array.pe!r}")
     for name, wanted in SCHEDULE.items():
         if getattr(array, name) != wanted:
             raise ValueError(f"{name} must be {wanted!r} to count activity, not {getattr(array, name)!r}")

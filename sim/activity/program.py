@@ -17,7 +17,7 @@ from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix
 from hw.beats import FIRST, LAST, NEG, SHIFT, W_BIPOLAR, X_BIPOLAR
 from hw.spec import Step, horner
-from sim import schedule
+from sim import operands, schedule
 
 Int = NDArray[np.int64]
 
@@ -143,7 +143,7 @@ class _Writer:
             entry=entry,
         )
 
-    def _slot(self, slot: schedule.Slot) -> None:
+    def _slot(self, slot: operands.Slot) -> None:
         # Terms may be equal, so they are told apart by their place.
         self.term += slot.digits and slot.group == 0
         chunks = np.arange(*self.firsts[slot.group : slot.group + 2])
@@ -154,14 +154,14 @@ class _Writer:
         for step, marks in zip(steps, flags, strict=True):
             self._step(slot, step, chunks, marks)
 
-    def _flags(self, slot: schedule.Slot, step: Step, beats: int) -> Int:
+    def _flags(self, slot: operands.Slot, step: Step, beats: int) -> Int:
         bipolar = slot.digits and slot.term.digit is Digit.BIPOLAR
         each = (W_BIPOLAR if bipolar else 0) | (X_BIPOLAR if self.bipolar else 0) | (NEG if step.neg else 0)
         flags = np.full(beats, each, np.int64)
         flags[0] |= SHIFT if step.shift else 0
         return flags
 
-    def _step(self, slot: schedule.Slot, step: Step, chunks: Int, flags: Int) -> None:
+    def _step(self, slot: operands.Slot, step: Step, chunks: Int, flags: Int) -> None:
         term, stream = slot.term, self.matrix.streams.index(slot.term.col)
         at = self.term
         if step.w_plane < 0:

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.spec import ArraySpec, Segment, signed_bits
+from hw.spec import ArraySpec, signed_bits
 from sim.cycles.product import Pass, Product, kept
 
 Int = NDArray[np.int64]
@@ -217,7 +217,7 @@ def item(columns: int, one: Pass, product: Product, array: ArraySpec) -> tuple[i
     pairs = len(one.weight) * len(product.activation)
     beats, reads, x_words = pairs * words, len(one.weight) * words, pairs * gathered
     if array.planes == "outermost":
-        beats = array.pe.beats(Segment(columns=packed, weight=one.weight, activation=product.activation))
+        beats = array.pe.beats(product.segment(one, packed))
         reads = reads if weights_stay(array) else pairs * words
     if array.dataflow == "weight-stationary" and array.outer == "tokens":
         x_words = len(product.activation) * gathered

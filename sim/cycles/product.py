@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix
 from algo.bitplane.planes import Pattern
 from algo.bitplane.storage import role_of, stored_bytes
@@ -25,6 +26,7 @@ class Pass:
 
     weight: tuple[int, ...]  #: place value of each weight plane; (1,) of a sum of activations
     sums: bool = False  #: the sum of the activations: no plane is read
+    bipolar: bool = False  #: a weight plane's digits are -1/+1, not 0/1
     masked: bool = False  #: a mask is read with every word
     keep: int = 1  #: N of an N:M pattern that holds ``keep`` of every ``of`` columns
     of: int = 1
@@ -66,6 +68,7 @@ class Product:
     group: int  #: columns an item spans; the last group may be short
     passes: tuple[Pass, ...]
     activation: tuple[int, ...]  #: place value of each activation plane
+    bipolar: bool = False  #: an activation plane's digits are -1/+1, not 0/1
     stored: Stored
     act_bits: int | None = None  #: bits of an activation in memory; None: one for every plane
     streams: int = 1  #: copies of the activations, by column factor, that the passes read
@@ -102,10 +105,20 @@ class Product:
             for size, count in ((self.group, whole), (rest, 1)):
                 if size and count:
                     columns = kept(size, one) if pack_kept else size
-                    segments.append(
-                        Segment(columns=columns, weight=one.weight, activation=self.activation, count=count)
-                    )
+                    segments.append(self.segment(one, columns, count))
         return Shape(tokens=self.tokens, rows=self.rows, segments=tuple(segments))
+
+    def segment(self, one: Pass, columns: int, count: int = 1) -> Segment:
+        """A pass over so many columns that take lanes, as the compute contract counts it."""
+        return Segment(
+            columns=columns,
+            weight=one.weight,
+            activation=self.activation,
+            count=count,
+            w_bipolar=one.bipolar,
+            x_bipolar=self.bipolar,
+            masked=one.masked,
+        )
 
     def with_tokens(self, tokens: int) -> Product:
         """The same matrix on another number of tokens."""
@@ -139,8 +152,16 @@ def of_matrix(matrix: PackedMatrix, act_bits: int, tokens: int, name: str = "pro
         kinds = [(term.coefs, False)]
         if term.zero is not None or term.offset is not None:
             kinds.append(((1,), True))
+        signs = term.digit is Digit.BIPOLAR
         passes += [
-            Pass(weight=weight, sums=sums, masked=term.mask is not None, keep=keep, of=of)
+            Pass(
+                weight=weight,
+                sums=sums,
+                bipolar=signs and not sums,
+                masked=term.mask is not None,
+                keep=keep,
+                of=of,
+            )
             for weight, sums in kinds
         ]
     shape = schedule.shape(matrix, act_bits, tokens)
@@ -152,6 +173,7 @@ def of_matrix(matrix: PackedMatrix, act_bits: int, tokens: int, name: str = "pro
         group=min(matrix.group, matrix.columns),
         passes=tuple(passes),
         activation=shape.segments[0].activation,
+        bipolar=act_bits == 1,
         stored=stored(matrix),
         streams=len(matrix.streams),
     )

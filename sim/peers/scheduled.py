@@ -33,7 +33,7 @@ class TimedPe(PeSpec):
     def latency(self) -> int:
         return self.depth
 
-    def golden(self, acc: int, beat: Beat) -> int:
+    def golden(self, acc: int, beat: Beat, output: int = 0) -> int:
         raise NotImplementedError("a peer's PE is timed, not computed with")
 
     def resources(self) -> Resources:

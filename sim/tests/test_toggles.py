@@ -34,7 +34,7 @@ def test_a_stream_of_another_kind_is_refused():
 @given(st.sampled_from([1, 5, 64, 100]), st.integers(0, 60), st.integers(0, 2**32 - 1))
 def test_toggles_of_a_run_are_those_of_its_walk(lanes, n, seed):
     pe = BitSerial(lanes=lanes, acc_width=12)  # items run on, so it wraps
-    beats = Beats.random(lanes, n, seed)
+    beats = Beats.random(pe, n, seed)
     found = toggles.of_beats(pe, beats)
     expected = walked(beats.to_list(), pe)
     assert {f"{name}_toggles": count for name, count in vars(found).items()} == expected

@@ -47,9 +47,7 @@ def _distinct(seen):
 def rtl(spec, beats, offered, ready, clocks, path):
     """The RTL's own dump of the same run: each beat offered when it is allowed to be, until it is taken."""
     pe = spec.create()
-    payloads = [
-        int.from_bytes(words.astype("<u4").tobytes(), "little") for words in beats.payload(spec.lanes)
-    ]
+    payloads = [int.from_bytes(words.astype("<u4").tobytes(), "little") for words in beats.payload(spec)]
 
     async def bench(ctx):
         position, waiting = 0, False
@@ -79,7 +77,7 @@ def stalls(seed, clocks):
 @pytest.mark.parametrize("stalled", [False, True], ids=["flowing", "stalled"])
 @pytest.mark.parametrize("spec", SAMPLES, ids=lambda spec: f"{spec.lanes} lanes, {spec.levels} levels")
 def test_waves_change_when_and_to_what_the_rtls_change(spec, stalled, tmp_path):
-    beats = Beats.random(spec.lanes, 60, seed=3)
+    beats = Beats.random(spec, 60, seed=3)
     offered, ready = stalls(4, 150) if stalled else ([], [])
     mine, theirs = tmp_path / "mine.vcd", tmp_path / "theirs.vcd"
     mine.write_text(vcd.dump(spec, beats, offered, ready))
@@ -94,30 +92,31 @@ def test_waves_change_when_and_to_what_the_rtls_change(spec, stalled, tmp_path):
 
 @pytest.mark.parametrize("spec", SAMPLES, ids=lambda spec: f"{spec.lanes} lanes")
 def test_the_last_item_is_taken_at_the_clock_the_contract_counts(spec):
-    beats = Beats.random(spec.lanes, 40, seed=5)
+    beats = Beats.random(spec, 40, seed=5)
     for offered, ready in (([], []), stalls(6, 100)):
         seen = list(vcd.clocks(spec, beats, offered, ready))
         taken = [at for at, clock in enumerate(seen) if clock.valid and clock.takes]
         assert taken[-1] + 1 == spec.stalled_cycles(beats.lasts.tolist(), offered, ready)
-        assert [seen[at].accumulator for at in taken] == spec.items(beats.to_list())
+        assert [seen[at].accumulators[0] for at in taken] == spec.items(beats.to_list())
 
 
 def test_a_run_cut_before_its_item_still_comes_to_rest():
     spec = BitSerial(lanes=5, acc_width=8)
-    beats = Beats.from_list([Beat(w=31, x=31, mask=31, first=True)], 5)
+    beats = Beats.from_list([Beat(w=31, x=31, mask=31, first=True)], spec)
     seen = list(vcd.clocks(spec, beats))
     assert len(seen) == spec.latency() + 1
-    assert (seen[-1].accumulator, any(clock.valid for clock in seen)) == (5, False)
+    assert (seen[-1].accumulators[0], any(clock.valid for clock in seen)) == (5, False)
 
 
-def test_beats_wider_than_the_pe_are_refused():
-    message = "lanes must be at least 7 for the beats, not 5"
+def test_beats_of_another_width_are_refused():
+    message = "lanes must be 7 for the beats, not 5"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        vcd.dump(BitSerial(lanes=5, acc_width=8), Beats.random(7, 3, seed=0))
+        vcd.dump(BitSerial(lanes=5, acc_width=8), Beats.random(BitSerial(lanes=7, acc_width=8), 3, seed=0))
 
 
 def test_a_missing_writer_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "vcd", None)
+    spec = BitSerial(lanes=5, acc_width=8)
     message = "pyvcd must be installed to write a VCD file: pip install 'planeforge[rtl]'"
     with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
-        vcd.dump(BitSerial(lanes=5, acc_width=8), Beats.random(5, 3, seed=0))
+        vcd.dump(spec, Beats.random(spec, 3, seed=0))

@@ -1,0 +1,138 @@
+"""The beats of one item: a slot's weights, activations and masks in the words and codes that a PE reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from algo.bitplane import words
+from algo.bitplane.activations import Activations
+from algo.bitplane.matrix import PackedMatrix, Term
+from hw.beats import FIELDS, FIRST, LAST, NEG, SHIFT
+from hw.spec import PeSpec, Segment, Step
+
+Int = NDArray[np.int64]
+Bits = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """What one item of every output is: a term's digits, or its activations alone, in one group."""
+
+    term: Term
+    group: int
+    digits: bool  #: True: digits times activations; False: the sum of the activations on the mask
+
+
+def item(
+    matrix: PackedMatrix, slot: Slot, act: Activations, one: Segment, spec: PeSpec, tokens: Int, rows: Int
+) -> tuple[tuple[words.Words, words.Words, words.Words], NDArray[np.uint8]]:
+    """Operands of one item of every output, and its beats' flags.
+
+    Parameters: one, what the slot is as a dot product; tokens, int64 [tokens]; rows, int64 [blocks, together]
+    Returns w, x and mask, uint64 [tokens, blocks, beats, words of each], and flags [beats].
+    """
+    here = slice(slot.group * matrix.group, slot.group * matrix.group + one.columns)
+    mask = words.unpack(matrix.words_of(slot.term.mask)[rows.ravel()], matrix.columns)[:, here]
+    steps = spec.steps(one)
+    weights = _weights(matrix, slot, spec.w_code(one), rows.ravel(), here, mask)
+    if "mask" not in spec.words():
+        weights = [plane & mask for plane in weights] if spec.w_code(one) is None else weights
+    acts = _activations(act, spec.x_code(one), tokens, here)
+    columns: tuple[list[words.Words], ...] = ([], [], [])
+    flags: list[int] = []
+    base = _base(one, spec)
+    for step in steps:
+        operands = _words(step, weights, acts, mask, spec, rows.shape)
+        for column, operand in zip(columns, operands, strict=True):
+            column.append(operand)
+        flags += _step_flags(step, operands[0].shape[2], base)
+    flags[0] |= FIRST
+    flags[-1] |= LAST
+    w, x, masks = (np.concatenate(column, axis=2) for column in columns)
+    return (w, x, masks), np.array(flags, np.uint8)
+
+
+def _weights(
+    matrix: PackedMatrix, slot: Slot, code: Mapping[int, int] | None, rows: Int, here: slice, mask: Bits
+) -> list[Bits]:
+    """Weight planes as the PE reads them, each bool [rows, columns]; off the mask, codes are those of 0."""
+    if not slot.digits:
+        return [np.ones_like(mask)] if code is None else _coded(mask.astype(np.int64), code)
+    term = slot.term
+    planes = [words.unpack(matrix.words_of(text)[rows], matrix.columns)[:, here] for text in term.planes]
+    if code is None:
+        return planes
+    digits = np.zeros(mask.shape, np.int64)
+    for coef, plane in zip(term.coefs, planes, strict=True):
+        digits += coef * term.digit.of(plane)
+    return _coded(np.where(mask, digits, 0) if 0 in code else digits, code)
+
+
+def _activations(act: Activations, code: Mapping[int, int] | None, tokens: Int, here: slice) -> list[Bits]:
+    """Activation planes as the PE reads them, each bool [tokens, columns]."""
+    if code is not None:
+        return _coded(act.values[tokens][:, here].astype(np.int64), code)
+    count = act.values.shape[1]
+    return [words.unpack(plane[tokens], count)[:, here] for plane in act.planes()]
+
+
+def _coded(values: Int, code: Mapping[int, int]) -> list[Bits]:
+    """Planes of the codes of integers, at least one; each integer has a code."""
+    low = min(code)
+    table = np.zeros(max(code) - low + 1, np.int64)
+    table[np.fromiter(code, np.int64, len(code)) - low] = list(code.values())
+    found = table[values - low]
+    return [(found >> p & 1).astype(np.bool_) for p in range(max(1, max(code.values()).bit_length()))]
+
+
+def _base(one: Segment, spec: PeSpec) -> int:
+    """Flags of every beat of an item: the kinds of digits, where the PE asks for them."""
+    kinds = {"w_bipolar": one.w_bipolar, "x_bipolar": one.x_bipolar}
+    return sum(FIELDS[name] for name, bipolar in kinds.items() if bipolar and name in spec.flags())
+
+
+def _words(
+    step: Step, weights: list[Bits], acts: list[Bits], mask: Bits, spec: PeSpec, shape: tuple[int, ...]
+) -> tuple[words.Words, words.Words, words.Words]:
+    """A step's words w, x and mask, uint64 [tokens, blocks, beats, words]; a bubble is one beat of zeros."""
+    blocks, together = shape
+    tokens = len(acts[0])
+    widths = {name: spec.words().get(name, 0) for name in ("w", "x", "mask")}
+    if step.bubble:
+        w, x, masks = (np.zeros((tokens, blocks, 1, -(-bits // 64)), np.uint64) for bits in widths.values())
+        return w, x, masks
+    w = _joined([weights[p] for p in step.w], together, widths["w"], spec.lanes)
+    x = _joined([acts[p] for p in step.x], 1, widths["x"], spec.lanes)
+    masks = _joined([mask], together, widths["mask"], spec.lanes)
+    grid = (tokens, blocks, w.shape[1])
+    return (
+        np.broadcast_to(w[None], (*grid, w.shape[2])),
+        np.broadcast_to(x[:, None], (*grid, x.shape[2])),
+        np.broadcast_to(masks[None], (*grid, masks.shape[2])),
+    )
+
+
+def _joined(planes: list[Bits], together: int, bits: int, lanes: int) -> words.Words:
+    """Planes bool [n, columns] as words uint64 [n / together, beats, ceil(bits / 64)].
+
+    In a word the rows it serves stand side by side, in each of them its planes, in each of them the lanes.
+    """
+    n, columns = planes[0].shape
+    chunks = -(-columns // lanes)
+    if not bits:
+        return np.zeros((n // together, chunks, 0), np.uint64)
+    stacked = np.zeros((n, len(planes), chunks * lanes), np.bool_)
+    for p, plane in enumerate(planes):
+        stacked[:, p, :columns] = plane
+    split = stacked.reshape(n // together, together, len(planes), chunks, lanes)
+    return words.pack(split.transpose(0, 3, 1, 2, 4).reshape(n // together, chunks, -1))
+
+
+def _step_flags(step: Step, beats: int, base: int) -> list[int]:
+    """Flags of a step's beats: only the first of them doubles."""
+    each = base | (NEG if step.neg else 0)
+    return [each | (SHIFT if step.shift and beat == 0 else 0) for beat in range(beats)]

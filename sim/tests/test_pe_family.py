@@ -1,0 +1,42 @@
+"""Every PE on packed matrices: what it computes of them, by its definition, assembles to the judge's sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from algo.bitplane import family
+from hw.spec import PeSpec
+from sim import judge, schedule
+from sim.tests.test_schedule import tiles
+
+SAMPLES: list[PeSpec] = [
+    spec for name in family.names("hw.pe") for spec in family.load("hw.pe", name).SAMPLES
+]
+
+
+def runs(matrix, activations, pe) -> bool:
+    try:
+        schedule.check_pe(matrix, activations, pe)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("pe", SAMPLES, ids=repr)
+@settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
+@given(tile=tiles(), seed=st.integers(0, 9))
+def test_items_by_the_definition_assemble_to_the_judges_sums(pe, tile, seed):
+    matrix, activations, tokens, rows, _ = tile
+    assume(runs(matrix, activations, pe))
+    work = schedule.work(matrix, activations, pe, tokens, rows)
+    listed = work.beats.to_list()
+    items = np.array([pe.items(listed, output) for output in range(pe.outputs)]).T
+    expected = judge.integer_sums(matrix, activations)[:, tokens][:, :, rows]
+    np.testing.assert_array_equal(schedule.assemble(work, items), expected)
+    shape = schedule.shape(matrix, activations[0].bits, 1)
+    blocks = -(-len(rows) // pe.rows)
+    per_output = sum(segment.count * pe.beats(segment) for segment in shape.segments)
+    assert len(work.beats) == per_output * len(tokens) * blocks
