@@ -122,7 +122,7 @@ def jobs_of(made: Plan) -> tuple[Any, ...]:
     readers[0, : len(first_w)], readers[1, : len(first_a)] = first_w, first_a
     kind = o if made.per_row_tile else row_last
     job = np.stack([made.work[kind, k, BUSY], weight_of, act_of, k == 0, k == chunks - 1], axis=1)
-    setting = (array.buffers, array.buffers, array.pe.latency(), int(made.inner_resident))
+    setting = (array.buffers, array.buffers, array.latency(), int(made.inner_resident))
     return job.astype(np.int64), weights, acts, results, readers, setting
 
 

@@ -287,9 +287,18 @@ class PeSpec(ABC):
         return 1
 
     @property
+    def tokens(self) -> int:
+        """Tokens that a beat serves: their activations stand side by side in a word."""
+        return 1
+
+    @property
     def outputs(self) -> int:
-        """Accumulators, handed over together; one for each of `rows` where nothing else is said."""
-        return self.rows
+        """Accumulators, handed over together; one for each of `rows` and `tokens` if nothing else is said."""
+        return self.rows * self.tokens
+
+    def place(self, output: int) -> tuple[int, int]:
+        """Row and token that accumulator number ``output`` works for."""
+        return divmod(output, self.tokens)
 
     @abstractmethod
     def golden(self, acc: int, beat: Beat, output: int = 0) -> int:
@@ -359,7 +368,7 @@ class PeSpec(ABC):
         Exact where neither side of the PE stalls; with stalls see `stalled_cycles`.
         """
         per_output = sum(s.count * self.beats(s) for s in shape.segments)
-        total = shape.tokens * -(-shape.rows // self.rows) * per_output
+        total = -(-shape.tokens // self.tokens) * -(-shape.rows // self.rows) * per_output
         return total + self.latency() if total else 0
 
     def stalled_cycles(
@@ -401,6 +410,7 @@ CHOICES = {
     "outer": ("rows", "tokens"),
     "planes": ("outermost", "inside"),
     "skip": ("none", "planes", "words"),
+    "network": ("broadcast", "systolic"),
 }
 
 
@@ -430,13 +440,16 @@ class ArraySpec:
     scale_clocks: int = 0  #: clocks of a column's shared unit per item; 0: every PE has a unit of its own
     skip: str = "none"  #: weights that cost no beat if zero in a whole row tile: "none", "planes", "words"
     pack_kept: bool = False  #: an N:M pattern's kept columns alone take lanes
+    #: how operands reach the PEs: to a whole row or column at once, or from each PE to the next
+    network: str = "broadcast"
+    operand_registers: int = 0  #: registers before a broadcast, for its fan-out
 
     def __post_init__(self) -> None:
         for name in ("rows", "columns", "weight_buffer_bits", "activation_buffer_bits", "buffers"):
             require_int(name, getattr(self, name), 1)
         for name in ("dram_bits_per_cycle", "result_buffer_bits"):
             require_int(name, getattr(self, name), 1)
-        for name in ("dram_latency", "scale_clocks"):
+        for name in ("dram_latency", "scale_clocks", "operand_registers"):
             require_int(name, getattr(self, name), 0)
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
@@ -444,22 +457,44 @@ class ArraySpec:
         if not self.clock_hz > 0:
             raise ValueError(f"clock_hz must be positive, not {self.clock_hz!r}")
 
+        if self.network == "systolic" and self.operand_registers:
+            raise ValueError(f"operand_registers must be 0 in a systolic array, not {self.operand_registers}")
+
+    def latency(self) -> int:
+        """Clocks from the edge that takes a ``last`` beat to the one that hands over its items."""
+        hops = self.rows + self.columns - 2 if self.network == "systolic" else self.operand_registers
+        return self.pe.latency() + hops
+
     def resources(self) -> Resources:
-        """Cells of all PEs."""
-        return self.pe.resources() * (self.rows * self.columns)
+        """Cells of all PEs, and of the registers between them."""
+        return self.pe.resources() * (self.rows * self.columns) + Resources(flop=self._network_flops())
+
+    def _network_flops(self) -> int:
+        """Bits of the registers that operands and items pass outside the PEs."""
+        words, rows, columns = self.pe.words(), self.rows, self.columns
+        across = words["w"] + words.get("mask", 0)
+        control = len(self.pe.flags()) + 1
+        if self.network == "broadcast":
+            return self.operand_registers * (rows * across + columns * words["x"] + control)
+        skewed = rows * (rows - 1) // 2 + rows * (columns - 1)
+        down = columns * (columns - 1) // 2 + columns * (rows - 1)
+        waits = sum(r + c for r in range(rows) for c in range(columns))
+        items = waits * self.pe.outputs * self.pe.acc_width
+        return skewed * (across + control) + down * words["x"] + items
 
     def tiles(self, shape: Shape) -> int:
         """Output tiles of ``rows`` x ``columns`` that cover the product."""
-        return -(-shape.rows // (self.rows * self.pe.rows)) * -(-shape.tokens // self.columns)
+        rows, tokens = self.rows * self.pe.rows, self.columns * self.pe.tokens
+        return -(-shape.rows // rows) * -(-shape.tokens // tokens)
 
     def cycles(self, shape: Shape) -> int:
         """Clocks of compute: tile after tile without a gap, then the pipeline's latency once."""
         per_output = sum(s.count * self.pe.beats(s) for s in shape.segments)
         total = self.tiles(shape) * per_output
-        return total + self.pe.latency() if total else 0
+        return total + self.latency() if total else 0
 
     def utilisation(self, shape: Shape) -> float:
         """Share of all lane slots of all clocks that did a one-bit multiply-accumulate of the product."""
         cycles = self.cycles(shape)
-        slots = cycles * self.rows * self.columns * self.pe.lanes * self.pe.rows
+        slots = cycles * self.rows * self.columns * self.pe.lanes * self.pe.rows * self.pe.tokens
         return shape.macs() / slots if slots else 0.0

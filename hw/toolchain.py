@@ -95,11 +95,11 @@ def call(
     return out
 
 
-def rtlil(spec: PeSpec) -> str:
-    """The PE as Yosys' intermediate text, top module ``pe``, without paths of this machine."""
+def rtlil(spec: PeSpec, top: str = "pe") -> str:
+    """The PE as Yosys' intermediate text, top module ``top``, without paths of this machine."""
     from amaranth.back import rtlil as backend
 
-    return str(backend.convert(spec.create(), name="pe", emit_src=False))
+    return str(backend.convert(spec.create(), name=top, emit_src=False))
 
 
 def builtin_yosys(design: str, script: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,13 +12,17 @@ from typing import Any
 
 from hw import toolchain
 from hw.beats import Beats, side_by_side
-from hw.spec import ArraySpec, PeSpec
+from hw.grid import Grid
+from hw.spec import PeSpec
 from hw.stimulus import SPARE_CLOCKS
 
 #: Written into every folder, and what tells one from a folder of somebody else's.
 MANIFEST = "planeforge.json"
 #: Folder of what the build scripts make; overwritten along with the rest.
 BUILD = "build"
+
+#: Top module by kind of spec; any other is ``pe``.
+MODULES: Mapping[type[PeSpec], str] = {Grid: "array"}
 
 #: Files made from templates; ``module`` in a name stands for the top module.
 TEMPLATES = {
@@ -46,7 +50,7 @@ class Design:
     """A block with a stream of beats in and a stream of items out, and vectors that prove it."""
 
     module: str  #: top module, and name of its Verilog file
-    spec: PeSpec | ArraySpec
+    spec: PeSpec
     rtlil: str
     fields: tuple[tuple[str, int], ...]  #: name and bits of the fields of ``i__payload``, from bit 0 up
     item_bits: int  #: of ``o__payload``
@@ -66,15 +70,19 @@ class Design:
         return sum(bits for _, bits in self.fields)
 
 
-def pe_design(spec: PeSpec, beats: Beats) -> Design:
-    """A PE with ``beats`` as its vectors. Raises ValueError if they finish no item or do not fit it."""
+def design(spec: PeSpec, beats: Beats) -> Design:
+    """A PE or a whole array with ``beats`` as its vectors.
+
+    Raises ValueError if they finish no item or do not fit it.
+    """
+    listed = beats.to_list()
     payloads = beats.payload(spec).astype("<u4")
-    items = [spec.items(beats, output) for output in range(spec.outputs)]
+    items = [spec.items(listed, output) for output in range(spec.outputs)]
     lasts = tuple(beats.lasts.tolist())
     return Design(
-        module="pe",
+        module=MODULES.get(type(spec), "pe"),
         spec=spec,
-        rtlil=toolchain.rtlil(spec),
+        rtlil=toolchain.rtlil(spec, MODULES.get(type(spec), "pe")),
         fields=tuple(spec.fields().items()),
         item_bits=spec.acc_width * spec.outputs,
         latency=spec.latency(),
@@ -93,7 +101,7 @@ def emit(spec: PeSpec) -> str:
     return text_of(spec, toolchain.rtlil(spec))
 
 
-def text_of(spec: PeSpec | ArraySpec, rtlil: str) -> str:
+def text_of(spec: PeSpec, rtlil: str) -> str:
     """Verilog-2005 of RTLIL, headed by what it was made from."""
     body = toolchain.builtin_yosys(rtlil, _SCRIPT)
     return f"// {spec!r}\n// planeforge {project_version()}\n{body}"
@@ -104,7 +112,7 @@ def export(spec: PeSpec, directory: Path, beats: Beats, *, clock_hz: float = 100
 
     Raises: ValueError if the beats finish no item or do not fit the PE, and as `write`
     """
-    write(pe_design(spec, beats), directory, clock_hz=clock_hz)
+    write(design(spec, beats), directory, clock_hz=clock_hz)
 
 
 def write(design: Design, directory: Path, *, clock_hz: float = 100e6) -> None:

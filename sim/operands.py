@@ -32,8 +32,8 @@ def item(
 ) -> tuple[tuple[words.Words, words.Words, words.Words], NDArray[np.uint8]]:
     """Operands of one item of every output, and its beats' flags.
 
-    Parameters: one, what the slot is as a dot product; tokens, int64 [tokens]; rows, int64 [blocks, together]
-    Returns w, x and mask, uint64 [tokens, blocks, beats, words of each], and flags [beats].
+    Parameters: one, what the slot is as a dot product; tokens and rows, int64 [blocks, served together]
+    Returns w, x and mask, uint64 [token blocks, row blocks, beats, words of each], and flags [beats].
     """
     here = slice(slot.group * matrix.group, slot.group * matrix.group + one.columns)
     mask = words.unpack(matrix.words_of(slot.term.mask)[rows.ravel()], matrix.columns)[:, here]
@@ -41,12 +41,12 @@ def item(
     weights = _weights(matrix, slot, spec.w_code(one), rows.ravel(), here, mask)
     if "mask" not in spec.words():
         weights = [plane & mask for plane in weights] if spec.w_code(one) is None else weights
-    acts = _activations(act, spec.x_code(one), tokens, here)
+    acts = _activations(act, spec.x_code(one), tokens.ravel(), here)
     columns: tuple[list[words.Words], ...] = ([], [], [])
     flags: list[int] = []
     base = _base(one, spec)
     for step in steps:
-        operands = _words(step, weights, acts, mask, spec, rows.shape)
+        operands = _words(step, weights, acts, mask, spec)
         for column, operand in zip(columns, operands, strict=True):
             column.append(operand)
         flags += _step_flags(step, operands[0].shape[2], base)
@@ -96,18 +96,17 @@ def _base(one: Segment, spec: PeSpec) -> int:
 
 
 def _words(
-    step: Step, weights: list[Bits], acts: list[Bits], mask: Bits, spec: PeSpec, shape: tuple[int, ...]
+    step: Step, weights: list[Bits], acts: list[Bits], mask: Bits, spec: PeSpec
 ) -> tuple[words.Words, words.Words, words.Words]:
-    """A step's words w, x and mask, uint64 [tokens, blocks, beats, words]; a bubble is one beat of zeros."""
-    blocks, together = shape
-    tokens = len(acts[0])
+    """A step's words w, x and mask, uint64 [token blocks, row blocks, beats, words]; zeros in a bubble."""
+    tokens, blocks = len(acts[0]) // spec.tokens, len(mask) // spec.rows
     widths = {name: spec.words().get(name, 0) for name in ("w", "x", "mask")}
     if step.bubble:
         w, x, masks = (np.zeros((tokens, blocks, 1, -(-bits // 64)), np.uint64) for bits in widths.values())
         return w, x, masks
-    w = _joined([weights[p] for p in step.w], together, widths["w"], spec.lanes)
-    x = _joined([acts[p] for p in step.x], 1, widths["x"], spec.lanes)
-    masks = _joined([mask], together, widths["mask"], spec.lanes)
+    w = _joined([weights[p] for p in step.w], spec.rows, widths["w"], spec.lanes)
+    x = _joined([acts[p] for p in step.x], spec.tokens, widths["x"], spec.lanes)
+    masks = _joined([mask], spec.rows, widths["mask"], spec.lanes)
     grid = (tokens, blocks, w.shape[1])
     return (
         np.broadcast_to(w[None], (*grid, w.shape[2])),
@@ -119,7 +118,7 @@ def _words(
 def _joined(planes: list[Bits], together: int, bits: int, lanes: int) -> words.Words:
     """Planes bool [n, columns] as words uint64 [n / together, beats, ceil(bits / 64)].
 
-    In a word the rows it serves stand side by side, in each of them its planes, in each of them the lanes.
+    In a word the rows (or tokens) it serves stand side by side, in each its planes, in each the lanes.
     """
     n, columns = planes[0].shape
     chunks = -(-columns // lanes)

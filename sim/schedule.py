@@ -80,15 +80,15 @@ def work(
     PE cannot compute a term, or an item may not fit the accumulator.
     """
     check_fit(matrix, activations)
-    require_rows(spec)
-    served = _blocks(rows, spec.rows)
+    require_outputs(spec)
+    row_blocks, token_blocks = _blocks(rows, spec.rows), _blocks(tokens, spec.tokens)
     parts, flags, streams, multipliers, segments = [], [], [], [], []
     for slot in slots(matrix):
         stream = matrix.streams.index(slot.term.col)
         act = activations[stream]
         check_width(matrix, slot, act, spec)
         one = segment(matrix, slot, act)
-        operands, marks = item(matrix, slot, act, one, spec, tokens, served)
+        operands, marks = item(matrix, slot, act, one, spec, token_blocks, row_blocks)
         parts.append(operands)
         flags.append(marks)
         segments.append(one)
@@ -102,7 +102,7 @@ def work(
         w=w.reshape(-1, w.shape[3]),
         x=x.reshape(-1, x.shape[3]),
         mask=mask.reshape(-1, mask.shape[3]),
-        flags=np.tile(per_output, len(tokens) * len(served)),
+        flags=np.tile(per_output, len(token_blocks) * len(row_blocks)),
         w_bits=widths["w"],
         x_bits=widths["x"],
         mask_bits=widths.get("mask", 0),
@@ -119,18 +119,21 @@ def work(
 
 
 def _blocks(rows: Int, together: int) -> Int:
-    """Rows that a beat serves together, [blocks, together]; the last row fills up the last block."""
+    """Rows or tokens as a beat serves them, [blocks, together]; the last one fills up the last block."""
     padded = np.pad(rows, (0, -len(rows) % together), mode="edge")
     return padded.reshape(-1, together)
 
 
-def require_rows(spec: PeSpec) -> None:
-    """Refuse a PE whose accumulators are no rows of a matrix.
+def require_outputs(spec: PeSpec) -> None:
+    """Refuse a PE whose accumulators are not each an output of the matrix product.
 
     Raises ValueError.
     """
-    if spec.outputs != spec.rows:
-        raise ValueError(f"pe must have an output per row, not {spec.outputs} for {spec.rows}: {spec!r}")
+    if spec.outputs != spec.rows * spec.tokens:
+        raise ValueError(
+            f"pe must have an accumulator per row and token ({spec.rows} x {spec.tokens}), "
+            f"not {spec.outputs}: {spec!r}"
+        )
 
 
 def assemble(done: Work, items: Int) -> Int:
@@ -138,18 +141,22 @@ def assemble(done: Work, items: Int) -> Int:
 
     Raises ValueError if there is another number of items than the beats finish.
     """
-    slots, together = len(done.streams), done.spec.rows
-    blocks = -(-done.rows // together)
-    wanted = done.tokens * blocks * slots
+    spec, slots = done.spec, len(done.streams)
+    blocks = -(-done.tokens // spec.tokens), -(-done.rows // spec.rows)
+    wanted = blocks[0] * blocks[1] * slots
     if len(items) != wanted:
         raise ValueError(f"items must be {wanted} for the tile, not {len(items)}")
-    by_slot = np.moveaxis(items.reshape(done.tokens, blocks, slots, together), 2, 0)
+    by_output = items.reshape(*blocks, slots, spec.outputs)
+    by_slot = np.empty((slots, blocks[0], spec.tokens, blocks[1], spec.rows), np.int64)
+    for output in range(spec.outputs):
+        row, token = spec.place(output)
+        by_slot[:, :, token, :, row] = np.moveaxis(by_output[..., output], 2, 0)
+    whole = by_slot.reshape(slots, blocks[0] * spec.tokens, -1)[:, : done.tokens, : done.rows]
     sums = np.zeros((max(done.streams) + 1, done.tokens, done.rows), np.int64)
     for stream, one, part, multiplier in zip(
-        done.streams, done.segments, by_slot, done.multipliers, strict=True
+        done.streams, done.segments, whole, done.multipliers, strict=True
     ):
-        dots = done.spec.dot(part.reshape(done.tokens, -1)[:, : done.rows], one)
-        sums[stream] += dots * multiplier
+        sums[stream] += spec.dot(part, one) * multiplier
     return sums
 
 
@@ -191,7 +198,7 @@ def check_pe(matrix: PackedMatrix, activations: Sequence[Activations], spec: PeS
     Raises ValueError with what it lacks, or where the activations do not fit the matrix.
     """
     check_fit(matrix, activations)
-    require_rows(spec)
+    require_outputs(spec)
     for slot in slots(matrix):
         act = activations[matrix.streams.index(slot.term.col)]
         spec.steps(segment(matrix, slot, act))

@@ -5,17 +5,19 @@ import subprocess
 
 import pytest
 
-from hw import array_verilog
+from hw import verilog
+from hw.beats import Beats
+from hw.grid import Grid
 from hw.pe.bitserial import BitSerial
 from hw.spec import ArraySpec
 
-SPEC = ArraySpec(pe=BitSerial(lanes=9, acc_width=14, levels=1), rows=2, columns=3, clock_hz=50e6)
+SPEC = Grid(array=ArraySpec(pe=BitSerial(lanes=9, acc_width=14, levels=1), rows=2, columns=3))
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("array") / "rtl"
-    array_verilog.export(SPEC, folder, 120, 0)
+    verilog.export(SPEC, folder, Beats.random(SPEC, 120, 0), clock_hz=50e6)
     return folder
 
 
@@ -29,7 +31,7 @@ def test_the_testbench_passes_at_full_rate_and_with_stalls(exported):
     assert "pass 0: " in done.stdout
     assert "pass 1: " in done.stdout
     manifest = json.loads((exported / "planeforge.json").read_text())
-    assert manifest["array"] == "ArraySpec"
+    assert manifest["array"] == "Grid"
     assert "array.v" in manifest["files"]
 
 

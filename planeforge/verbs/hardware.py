@@ -39,15 +39,14 @@ def verilog(
 
 
 def _export(spec: PeSpec | ArraySpec, output: Path, vectors: int, seed: int) -> None:
-    from hw import array_verilog
-    from hw import verilog as pe_verilog
+    from hw import verilog as folder
     from hw.beats import Beats
+    from hw.grid import Grid
     from hw.spec import ArraySpec
 
-    if isinstance(spec, ArraySpec):
-        array_verilog.export(spec, output, vectors, seed)
-    else:
-        pe_verilog.export(spec, output, Beats.random(spec, vectors, seed))
+    made = Grid(array=spec) if isinstance(spec, ArraySpec) else spec
+    clock_hz = {"clock_hz": spec.clock_hz} if isinstance(spec, ArraySpec) else {}
+    folder.export(made, output, Beats.random(made, vectors, seed), **clock_hz)
 
 
 def synth(

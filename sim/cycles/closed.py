@@ -33,7 +33,7 @@ def compute_bound(plan: Plan) -> int | None:
     scale = min(array.rows, plan.product.rows) * array.scale_clocks
     first, longest, results = _requests(plan)
     outer, inner = longest
-    tail = array.pe.latency() + scale
+    tail = array.latency() + scale
     if int((lead + rest).min()) < max(outer, inner) + outer + inner + max(results) + tail:
         return None
     paced = (np.maximum(lead, scale) + rest).sum(axis=1)
@@ -67,7 +67,7 @@ def memory_bound(plan: Plan) -> int | None:
     first = int(request(plan, plan.weight_bits[:1].sum(axis=1) + stored.shared)[0])
     acts = int(request(plan, plan.activation_bits[1:].sum(axis=1))[0])
     scale = np.array(plan.live("rows")) * array.scale_clocks
-    job = plan.work[:, 0, LEAD] + plan.work[:, 0, REST] + array.pe.latency() + scale
+    job = plan.work[:, 0, LEAD] + plan.work[:, 0, REST] + array.latency() + scale
     row = plan.live("tokens")[1] * plan.product.result_bits
     results = [int(n) for n in request(plan, np.array(plan.live("rows")) * row)]
     if int(job.max()) > min(whole, last) or int(job.min()) <= max(results):

@@ -68,7 +68,7 @@ def arguments(plan: Plan) -> tuple[NDArray[np.int64], ...]:
     dims = (
         *(plan.outer_tiles, plan.inner_tiles, plan.block, len(plan.chunks)),
         *(plan.outer_streams, plan.inner_resident, array.buffers, array.buffers * plan.block),
-        *(array.pe.latency(), plan.rows_outer, plan.per_row_tile, int(extra[0])),
+        *(array.latency(), plan.rows_outer, plan.per_row_tile, int(extra[0])),
     )
     work = np.ascontiguousarray(plan.work[..., [BUSY, LEAD, REST]])
     return (

@@ -86,7 +86,7 @@ def expanded(product, array, chunks, beats=None):
         latency=array.dram_latency,
         slots=array.buffers,
         places=array.buffers * max(1, block),
-        pipeline=array.pe.latency(),
+        pipeline=array.latency(),
     )
     return jobs, fetches, machine
 

@@ -145,7 +145,7 @@ def test_bismo_cycles_are_this_arrays_compute_clocks(m, k, n, w, a):
         stored=Stored(planes=k * w),
     )
     array = dpa.array()
-    assert dpa.cycles(m, k, n, w, a) == array.cycles(product.shape()) - array.pe.latency()
+    assert dpa.cycles(m, k, n, w, a) == array.cycles(product.shape()) - array.latency()
     assert dpa.cycles(m, k, n, w, a) == run.simulate(product, array).counters["busy"]
 
 

@@ -58,7 +58,7 @@ def test_busy_clocks_are_the_compute_contract_where_nothing_is_skipped_or_reorde
     # One item per group, as the contract counts them.
     array = replace(array, weight_buffer_bits=10**6, activation_buffer_bits=10**6, result_buffer_bits=10**6)
     found = run.simulate(product, array)
-    assert array.cycles(product.shape()) == found.counters["busy"] + (found.clocks > 0) * array.pe.latency()
+    assert array.cycles(product.shape()) == found.counters["busy"] + (found.clocks > 0) * array.latency()
     beats = sum(s.count * array.pe.beats(s) for s in product.shape().segments)
     assert found.beats == product.tokens * product.rows * beats
     items = sum(s.count for s in product.shape().segments)
@@ -192,7 +192,7 @@ def test_a_hundred_thousand_rows_make_no_large_plan():
     array = ArraySpec(pe=BitSerial())
     made = plan(product, array)
     assert made.work.nbytes + made.weight_bits.nbytes + made.activation_bits.nbytes < 10_000
-    assert run.simulate(product, array).counters["busy"] == array.cycles(product.shape()) - array.pe.latency()
+    assert run.simulate(product, array).counters["busy"] == array.cycles(product.shape()) - array.latency()
 
 
 ONE = Product(

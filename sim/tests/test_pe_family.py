@@ -8,12 +8,16 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from algo.bitplane import family
-from hw.spec import PeSpec
+from hw.grid import Grid
+from hw.pe.bitserial import BitSerial
+from hw.spec import ArraySpec, PeSpec
 from sim import judge, schedule
 from sim.tests.test_schedule import tiles
 
 SAMPLES: list[PeSpec] = [
-    spec for name in family.names("hw.pe") for spec in family.load("hw.pe", name).SAMPLES
+    *(spec for name in family.names("hw.pe") for spec in family.load("hw.pe", name).SAMPLES),
+    Grid(array=ArraySpec(pe=BitSerial(lanes=9, acc_width=24), rows=2, columns=3)),
+    Grid(array=ArraySpec(pe=BitSerial(lanes=9, acc_width=24), rows=3, columns=1, network="systolic")),
 ]
 
 
@@ -37,6 +41,6 @@ def test_items_by_the_definition_assemble_to_the_judges_sums(pe, tile, seed):
     expected = judge.integer_sums(matrix, activations)[:, tokens][:, :, rows]
     np.testing.assert_array_equal(schedule.assemble(work, items), expected)
     shape = schedule.shape(matrix, activations[0].bits, 1)
-    blocks = -(-len(rows) // pe.rows)
+    blocks = -(-len(rows) // pe.rows) * -(-len(tokens) // pe.tokens)
     per_output = sum(segment.count * pe.beats(segment) for segment in shape.segments)
-    assert len(work.beats) == per_output * len(tokens) * blocks
+    assert len(work.beats) == per_output * blocks
