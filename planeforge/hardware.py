@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +22,7 @@ def pe(text: str = DEFAULT_PE) -> PeSpec:
     """
     name, _, given = text.partition(":")
     spec = family.load("hw.pe", name).SPEC
-    known = [f.name for f in fields(spec)]
-    parameters: dict[str, int] = {}
-    for pair in filter(None, given.split(",")):
-        key, _, value = pair.partition("=")
-        if key not in known:
-            raise ValueError(f"pe parameter must be one of {', '.join(known)}, not {key!r}")
-        try:
-            parameters[key] = int(value)
-        except ValueError:
-            raise ValueError(f"{key} must be an integer, not {value!r}") from None
-    made: PeSpec = spec(**parameters)
+    made: PeSpec = spec(**_parameters("pe", given, {f.name: type(f.default) for f in fields(spec)}))
     return made
 
 
@@ -47,17 +38,30 @@ def array(text: str = DEFAULT_ARRAY, pe_text: str = DEFAULT_PE) -> ArraySpec:
     if not (rows.isdecimal() and columns.isdecimal()):
         raise ValueError(f"array must be ROWSxCOLUMNS such as 8x8, not {size!r}")
     kinds = {f.name: type(f.default) for f in fields(ArraySpec) if f.name not in ("pe", "rows", "columns")}
-    parameters: dict[str, Any] = {}
-    for pair in filter(None, given.split(",")):
-        key, _, value = pair.partition("=")
-        if key not in kinds:
-            raise ValueError(f"array parameter must be one of {', '.join(kinds)}, not {key!r}")
-        parameters[key] = _value(key, value, kinds[key])
+    parameters = _parameters("array", given, kinds)
     return ArraySpec(pe=pe(pe_text), rows=int(rows), columns=int(columns), **parameters)
 
 
+def block(pe_text: str = DEFAULT_PE, array_text: str = "") -> PeSpec:
+    """What an engine executes: a PE, or a whole array of them as one; errors as `pe` and `array`."""
+    from hw.grid import Grid
+
+    return Grid(array=array(array_text, pe_text)) if array_text else pe(pe_text)
+
+
+def _parameters(what: str, text: str, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Values of ``key=value,...`` by key, each as its field takes it."""
+    parameters: dict[str, Any] = {}
+    for pair in filter(None, text.split(",")):
+        key, _, value = pair.partition("=")
+        if key not in kinds:
+            raise ValueError(f"{what} parameter must be one of {', '.join(kinds)}, not {key!r}")
+        parameters[key] = _value(key, value, kinds[key])
+    return parameters
+
+
 def _value(key: str, text: str, kind: type) -> int | float | bool | str:
-    """``text`` as an array's field ``key`` takes it."""
+    """``text`` as a field ``key`` of that kind takes it."""
     if kind is str:
         return text
     if kind is bool:

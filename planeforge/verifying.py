@@ -228,7 +228,7 @@ def cut(case: Case, pe: PeSpec, budget: int, seed: int) -> Tile:
 
     bits = case.activations[0].bits
     per_output = len(case.activations) and _beats(schedule.shape(case.matrix, bits, 1), pe)
-    outputs = max(1, budget // max(1, per_output))
+    outputs = max(1, budget // max(1, per_output)) * pe.outputs
     tokens = len(case.activations[0].values)
     rows = min(case.matrix.rows, max(1, round(outputs**0.5)), outputs)
     rng = np.random.default_rng(seed)

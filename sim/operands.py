@@ -38,10 +38,14 @@ def item(
     here = slice(slot.group * matrix.group, slot.group * matrix.group + one.columns)
     mask = words.unpack(matrix.words_of(slot.term.mask)[rows.ravel()], matrix.columns)[:, here]
     steps = spec.steps(one)
-    weights = _weights(matrix, slot, spec.w_code(one), rows.ravel(), here, mask)
+    count = 1 + max(p for step in steps for p in step.w)
+    weights = _weights(matrix, slot, spec.w_code(one), count, rows.ravel(), here, mask)
     if "mask" not in spec.words():
         weights = [plane & mask for plane in weights] if spec.w_code(one) is None else weights
-    acts = _activations(act, spec.x_code(one), tokens.ravel(), here)
+    if spec.kept != (1, 1):
+        weights, mask = _gathered(weights, mask, *spec.kept)
+    count = 1 + max(p for step in steps for p in step.x)
+    acts = _activations(act, spec.x_code(one), count, tokens.ravel(), here)
     columns: tuple[list[words.Words], ...] = ([], [], [])
     flags: list[int] = []
     base = _base(one, spec)
@@ -57,11 +61,17 @@ def item(
 
 
 def _weights(
-    matrix: PackedMatrix, slot: Slot, code: Mapping[int, int] | None, rows: Int, here: slice, mask: Bits
+    matrix: PackedMatrix,
+    slot: Slot,
+    code: Mapping[int, int] | None,
+    count: int,
+    rows: Int,
+    here: slice,
+    mask: Bits,
 ) -> list[Bits]:
     """Weight planes as the PE reads them, each bool [rows, columns]; off the mask, codes are those of 0."""
     if not slot.digits:
-        return [np.ones_like(mask)] if code is None else _coded(mask.astype(np.int64), code)
+        return [np.ones_like(mask)] if code is None else _coded(mask.astype(np.int64), code, count)
     term = slot.term
     planes = [words.unpack(matrix.words_of(text)[rows], matrix.columns)[:, here] for text in term.planes]
     if code is None:
@@ -69,24 +79,47 @@ def _weights(
     digits = np.zeros(mask.shape, np.int64)
     for coef, plane in zip(term.coefs, planes, strict=True):
         digits += coef * term.digit.of(plane)
-    return _coded(np.where(mask, digits, 0) if 0 in code else digits, code)
+    return _coded(np.where(mask, digits, 0) if 0 in code else digits, code, count)
 
 
-def _activations(act: Activations, code: Mapping[int, int] | None, tokens: Int, here: slice) -> list[Bits]:
+def _activations(
+    act: Activations, code: Mapping[int, int] | None, count: int, tokens: Int, here: slice
+) -> list[Bits]:
     """Activation planes as the PE reads them, each bool [tokens, columns]."""
     if code is not None:
-        return _coded(act.values[tokens][:, here].astype(np.int64), code)
-    count = act.values.shape[1]
-    return [words.unpack(plane[tokens], count)[:, here] for plane in act.planes()]
+        return _coded(act.values[tokens][:, here].astype(np.int64), code, count)
+    columns = act.values.shape[1]
+    return [words.unpack(plane[tokens], columns)[:, here] for plane in act.planes()]
 
 
-def _coded(values: Int, code: Mapping[int, int]) -> list[Bits]:
-    """Planes of the codes of integers, at least one; each integer has a code."""
+def _coded(values: Int, code: Mapping[int, int], count: int) -> list[Bits]:
+    """The lowest ``count`` planes of the codes of integers; each integer has a code."""
     low = min(code)
     table = np.zeros(max(code) - low + 1, np.int64)
     table[np.fromiter(code, np.int64, len(code)) - low] = list(code.values())
     found = table[values - low]
-    return [(found >> p & 1).astype(np.bool_) for p in range(max(1, max(code.values()).bit_length()))]
+    return [(found >> p & 1).astype(np.bool_) for p in range(count)]
+
+
+def _gathered(planes: list[Bits], mask: Bits, keep: int, of: int) -> tuple[list[Bits], Bits]:
+    """Planes and mask of the columns that take lanes, and behind the planes those of `PeSpec.kept`'s codes.
+
+    A block that keeps fewer than ``keep`` of its columns fills up with others, still off the mask. Raises
+    ValueError if one keeps more.
+    """
+    rows, columns = mask.shape
+
+    def in_blocks(plane: Bits) -> Bits:
+        return np.pad(plane, ((0, 0), (0, -columns % of))).reshape(rows, -1, of)
+
+    most = int(in_blocks(mask).sum(axis=2).max(initial=0))
+    if most > keep:
+        raise ValueError(f"mask must keep at most {keep} of every {of} columns, not {most}")
+    at = np.sort(np.argsort(~in_blocks(mask), axis=2, kind="stable")[:, :, :keep], axis=2)
+    codes = (at - np.arange(keep)).reshape(rows, -1)
+    taken = [np.take_along_axis(in_blocks(plane), at, 2).reshape(rows, -1) for plane in (*planes, mask)]
+    places = [(codes >> p & 1).astype(np.bool_) for p in range((of - keep).bit_length())]
+    return [*taken[:-1], *places], taken[-1]
 
 
 def _base(one: Segment, spec: PeSpec) -> int:
@@ -105,7 +138,8 @@ def _words(
         w, x, masks = (np.zeros((tokens, blocks, 1, -(-bits // 64)), np.uint64) for bits in widths.values())
         return w, x, masks
     w = _joined([weights[p] for p in step.w], spec.rows, widths["w"], spec.lanes)
-    x = _joined([acts[p] for p in step.x], spec.tokens, widths["x"], spec.lanes)
+    keep, of = spec.kept
+    x = _joined([acts[p] for p in step.x], spec.tokens, widths["x"], spec.lanes * of // keep)
     masks = _joined([mask], spec.rows, widths["mask"], spec.lanes)
     grid = (tokens, blocks, w.shape[1])
     return (

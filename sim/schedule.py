@@ -16,9 +16,9 @@ from algo.bitplane.activations import Activations
 from algo.bitplane.decode import check_fit
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix, Term
-from algo.bitplane.planes import Pattern
 from hw.beats import Beats
 from hw.spec import PeSpec, Segment, Shape, require_power_of_two, signed_bits
+from sim import truth
 from sim.operands import Slot, item
 
 Int = NDArray[np.int64]
@@ -59,7 +59,6 @@ def segment(matrix: PackedMatrix, slot: Slot, act: Activations) -> Segment:
 def _segment(
     matrix: PackedMatrix, term: Term, digits: bool, size: int, places: tuple[int, ...], bipolar: bool
 ) -> Segment:
-    mask = matrix.planes.get(term.mask or "")
     return Segment(
         columns=size,
         weight=_places(term) if digits else (1,),
@@ -67,7 +66,8 @@ def _segment(
         w_bipolar=digits and term.digit is Digit.BIPOLAR,
         x_bipolar=bipolar,
         masked=term.mask is not None,
-        kept=(mask.kept, mask.of) if isinstance(mask, Pattern) and mask.kept else (1, 1),
+        kept=truth.kept(matrix, term.mask),
+        digits=truth.digits(term) if digits else (),
     )
 
 
@@ -96,12 +96,12 @@ def work(
         multipliers.append(_multiplier(matrix, slot, act, tokens, rows))
     w, x, mask = (np.concatenate([part[i] for part in parts], axis=2) for i in range(3))
     per_output = np.concatenate(flags)
-    widths = spec.words()
+    widths, total = spec.words(), w.shape[0] * w.shape[1] * w.shape[2]
     beats = Beats(
         lanes=spec.lanes,
-        w=w.reshape(-1, w.shape[3]),
-        x=x.reshape(-1, x.shape[3]),
-        mask=mask.reshape(-1, mask.shape[3]),
+        w=w.reshape(total, -1),
+        x=x.reshape(total, -1),
+        mask=mask.reshape(total, mask.shape[3]),
         flags=np.tile(per_output, len(token_blocks) * len(row_blocks)),
         w_bits=widths["w"],
         x_bits=widths["x"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -68,14 +69,22 @@ def formats(as_json: bool = JSON) -> None:
     _list(rows, as_json)
 
 
-def pes(as_json: bool = JSON) -> None:
-    """List the processing elements with their parameters and cells at the defaults.
+def pes(
+    out: Path | None = typer.Argument(None, help="Packed file or folder: say which PEs run all of it."),
+    act_bits: int = typer.Option(8, help="Bits of its activation integers; 1: -1/+1."),
+    as_json: bool = JSON,
+) -> None:
+    """List the processing elements: parameters and cells at the defaults, and what each runs.
 
     Example: planeforge pes
     """
     from dataclasses import asdict
 
     from algo.bitplane import family
+    from planeforge import capabilities
+    from planeforge.packed import read
+
+    matrices = list(read(out)[0].values()) if out is not None else []
 
     rows = []
     for name in family.names("hw.pe"):
@@ -89,9 +98,12 @@ def pes(as_json: bool = JSON) -> None:
                 "parameters": ", ".join(f"{key}={value}" for key, value in asdict(spec).items()),
                 "latency_cycles": spec.latency(),
                 "cells": ", ".join(f"{kind} {count}" for kind, count in cells.items()),
+                "runs": ", ".join(capabilities.runs(spec)) or "no matrix: see its module",
                 "what": summary,
             }
         )
+        if out is not None:
+            rows[-1]["runs it"] = capabilities.refusal(spec, matrices, act_bits) or "yes"
     _list(rows, as_json)
 
 

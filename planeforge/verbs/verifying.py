@@ -28,6 +28,7 @@ def verify(
     act_bits: int = typer.Option(8, help="Bits of an activation integer; 1: -1/+1."),
     tokens: int = typer.Option(16, help="Tokens compared, at most."),
     pe: str = typer.Option(DEFAULT_PE, help="PE, as NAME or NAME:key=value,..."),
+    array: str = typer.Option("", help="A whole array of it, ROWSxCOLUMNS[:key=value,...]."),
     inject: int = typer.Option(0, help="Plant so many single-bit faults; each must be caught."),
     seed: int = typer.Option(0, help="Of tiles, faults and, without activations, random inputs."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -39,7 +40,7 @@ def verify(
     from planeforge import faults, hardware, verifying
 
     names = [name for name in engines.split(",") if name]
-    spec = hardware.pe(pe)
+    spec = hardware.block(pe, array)
     cases = _cases(out, layer, activations, text, act_bits, tokens, seed)
     with progress("verify") as moved:
         outcomes = verifying.verify(cases, names, spec, seed=seed, progress=moved)
