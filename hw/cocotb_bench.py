@@ -1,6 +1,7 @@
-"""The bench cocotb runs inside a simulator: one run of a PE, driven from a file, observed into a file.
+"""The benches cocotb runs inside a simulator: one run of a PE, driven from files, observed into files.
 
-``PLANEFORGE_STIMULUS`` and ``PLANEFORGE_OBSERVED`` name the two files, both JSON (see `hw.verilog_sim`).
+`drive` moves every beat itself; ``PLANEFORGE_STIMULUS`` and ``PLANEFORGE_OBSERVED`` name its two files, both
+JSON (see `hw.verilog_sim`). `batch` wakes twice: a module in Verilog reads and writes beside it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,17 @@ async def drive(dut: Any) -> None:
         await run(dut, stimulus, observed)
     finally:
         Path(os.environ["PLANEFORGE_OBSERVED"]).write_text(json.dumps(observed))
+
+
+@cocotb.test()
+async def batch(dut: Any) -> None:
+    """Reset as above, then the whole run without this side; the clock too is the simulator's own."""
+    Clock(dut.clk, 10, unit="ns", impl="gpi").start()
+    dut.rst.value = 1
+    for _ in range(2):
+        await RisingEdge(dut.clk)
+    dut.rst.value = 0
+    await RisingEdge(dut.done)
 
 
 async def run(dut: Any, stimulus: dict[str, Any], observed: dict[str, Any]) -> None:

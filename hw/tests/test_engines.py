@@ -53,10 +53,30 @@ def test_one_wrong_gate_in_the_netlist_is_caught(monkeypatch):
     text = netlist.synthesize(SMALL)
     wrong = re.sub(r"(assign _\w+ = \S+) \^ ", r"\1 | ", text, count=1)
     assert wrong != text
-    monkeypatch.setattr(netlist, "synthesize", lambda spec: wrong)
+    monkeypatch.setattr(netlist, "synthesize", lambda spec, target: wrong)
     case = full_rate(SMALL, 500)
     with pytest.raises((AssertionError, RuntimeError)):
         case.check(netlist.run(SMALL, case.beats))
+
+
+@pytest.mark.parametrize("spec", [SMALL, pytest.param(BitSerial(), marks=pytest.mark.slow)], ids=repr)
+def test_the_netlist_of_an_fpgas_cells_equals_golden_until_a_table_is_wrong(spec, monkeypatch):
+    for case in (full_rate(spec, 500), stalled(spec, 500, seed=2)):
+        case.check(netlist.run(spec, case.beats, case.offered, case.ready, target="xilinx"))
+    text = netlist.synthesize(spec, "xilinx")
+    tables = re.findall(r"\.INIT\(64'h([0-9a-f]{16})\)", text)
+    assert tables
+    # All 64 entries inverted: whatever the table's inputs, it is wrong.
+    wrong = text.replace(f"64'h{tables[0]}", f"64'h{int(tables[0], 16) ^ (1 << 64) - 1:016x}", 1)
+    monkeypatch.setattr(netlist, "synthesize", lambda spec, target: wrong)
+    case = full_rate(spec, 500)
+    with pytest.raises((AssertionError, RuntimeError)):
+        case.check(netlist.run(spec, case.beats, target="xilinx"))
+
+
+def test_a_target_without_cells_is_refused():
+    with pytest.raises(ValueError, match=r"^target must be one of gates, xilinx, not 'tpu'$"):
+        netlist.run(SMALL, Beats.random(SMALL, 3, 0), target="tpu")
 
 
 @pytest.mark.parametrize("engine", [cxxrtl, netlist])
