@@ -16,6 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 
@@ -141,6 +142,7 @@ class Segment:
     x_bipolar: bool = False  #: an activation plane's digits are -1/+1, not 0/1
     masked: bool = False  #: some entries count 0 whatever their digits
     kept: tuple[int, int] = (1, 1)  #: of every M columns at most N count: an N:M pattern, as (N, M)
+    digits: tuple[int, ...] = ()  #: integers the weight planes make, ascending, if not all that they could
 
     def __post_init__(self) -> None:
         require_int("columns", self.columns, 0)
@@ -148,6 +150,22 @@ class Segment:
         for name in ("weight", "activation"):
             for place in getattr(self, name):
                 require_power_of_two(name, place)
+        if any(b <= a for a, b in pairwise(self.digits)):
+            raise ValueError(f"digits must ascend, not {self.digits!r}")
+
+    @property
+    def w_digits(self) -> tuple[int, ...]:
+        """Integers that a column's weight planes stand for, ascending.
+
+        >>> Segment(columns=1, weight=(1, -1), activation=(1,)).w_digits
+        (-1, 0, 1)
+        """
+        if self.digits:
+            return self.digits
+        sums = {0}
+        for place in self.weight:
+            sums = {s + d for s in sums for d in (-place if self.w_bipolar else 0, place)}
+        return tuple(sorted(sums))
 
     @property
     def w_range(self) -> tuple[int, int]:
@@ -206,6 +224,13 @@ class Step:
     x: tuple[int, ...]  #: activation planes likewise; neither has any in a bubble, which only doubles
     shift: bool
     neg: bool
+    w_bipolar: bool | None = None  #: the beats' flag of this name; None: as the segment says
+    x_bipolar: bool | None = None
+
+    def kinds(self, segment: Segment) -> dict[str, bool]:
+        """The flags that tell the kinds of digits, of the step's beats."""
+        own = {"w_bipolar": self.w_bipolar, "x_bipolar": self.x_bipolar}
+        return {name: getattr(segment, name) if kind is None else kind for name, kind in own.items()}
 
     @property
     def bubble(self) -> bool:
@@ -292,6 +317,15 @@ class PeSpec(ABC):
         return 1
 
     @property
+    def kept(self) -> tuple[int, int]:
+        """Of every M columns of a segment the N that take lanes, as (N, M); (1, 1): all do.
+
+        Where N < M, planes behind the weight's say which: the n-th kept column of a block, from 0 on, is its
+        column n + code, a code being 0 to M - N.
+        """
+        return 1, 1
+
+    @property
     def outputs(self) -> int:
         """Accumulators, handed over together; one for each of `rows` and `tokens` if nothing else is said."""
         return self.rows * self.tokens
@@ -350,7 +384,8 @@ class PeSpec(ABC):
 
     def columns(self, segment: Segment) -> int:
         """Columns of ``segment`` that a beat covers."""
-        return self.lanes
+        keep, of = self.kept
+        return self.lanes * of // keep
 
     def beats(self, segment: Segment) -> int:
         """Beats of one item of ``segment``. A segment without columns or planes takes none.
@@ -460,6 +495,16 @@ class ArraySpec:
         if self.network == "systolic" and self.operand_registers:
             raise ValueError(f"operand_registers must be 0 in a systolic array, not {self.operand_registers}")
 
+    @property
+    def tile_rows(self) -> int:
+        """Output channels of a tile."""
+        return self.rows * self.pe.rows
+
+    @property
+    def tile_tokens(self) -> int:
+        """Tokens of a tile."""
+        return self.columns * self.pe.tokens
+
     def latency(self) -> int:
         """Clocks from the edge that takes a ``last`` beat to the one that hands over its items."""
         hops = self.rows + self.columns - 2 if self.network == "systolic" else self.operand_registers
@@ -484,8 +529,7 @@ class ArraySpec:
 
     def tiles(self, shape: Shape) -> int:
         """Output tiles of ``rows`` x ``columns`` that cover the product."""
-        rows, tokens = self.rows * self.pe.rows, self.columns * self.pe.tokens
-        return -(-shape.rows // rows) * -(-shape.tokens // tokens)
+        return -(-shape.rows // self.tile_rows) * -(-shape.tokens // self.tile_tokens)
 
     def cycles(self, shape: Shape) -> int:
         """Clocks of compute: tile after tile without a gap, then the pipeline's latency once."""
@@ -496,5 +540,5 @@ class ArraySpec:
     def utilisation(self, shape: Shape) -> float:
         """Share of all lane slots of all clocks that did a one-bit multiply-accumulate of the product."""
         cycles = self.cycles(shape)
-        slots = cycles * self.rows * self.columns * self.pe.lanes * self.pe.rows * self.pe.tokens
+        slots = cycles * self.tile_rows * self.tile_tokens * self.pe.lanes
         return shape.macs() / slots if slots else 0.0

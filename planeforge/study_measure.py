@@ -232,7 +232,7 @@ def _layer(
         weight_error=quality.weight_error,
         output_error=quality.output_error,
         cycles=done.cycles,
-        slots=done.cycles * array.rows * array.columns * array.pe.lanes,
+        slots=done.cycles * array.tile_rows * array.tile_tokens * array.pe.lanes,
         macs=sum(shape(matrix, bits, bench.tokens).macs() for matrix, bits in parts),
         activity=asdict(done),
     )

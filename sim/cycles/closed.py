@@ -28,9 +28,9 @@ def compute_bound(plan: Plan) -> int | None:
     lead, rest = plan.work[..., LEAD], plan.work[..., REST]
     if not plan.jobs or array.buffers != 2 or not np.all(lead > 0):
         return None
-    if array.scale_clocks and plan.product.rows % array.rows:
+    if array.scale_clocks and plan.product.rows % array.tile_rows:
         return None
-    scale = min(array.rows, plan.product.rows) * array.scale_clocks
+    scale = min(array.tile_rows, plan.product.rows) * array.scale_clocks
     first, longest, results = _requests(plan)
     outer, inner = longest
     tail = array.latency() + scale

@@ -49,11 +49,11 @@ class Plan:
 
     @property
     def row_tiles(self) -> int:
-        return -(-self.product.rows // self.array.rows)
+        return -(-self.product.rows // self.array.tile_rows)
 
     @property
     def token_tiles(self) -> int:
-        return -(-self.product.tokens // self.array.columns)
+        return -(-self.product.tokens // self.array.tile_tokens)
 
     @property
     def rows_outer(self) -> bool:
@@ -84,9 +84,9 @@ class Plan:
     def live(self, tiles: str) -> tuple[int, int]:
         """Rows, or tokens, of a whole and of the last tile of "rows" or "tokens"."""
         total, size = (
-            (self.product.rows, self.array.rows)
+            (self.product.rows, self.array.tile_rows)
             if tiles == "rows"
-            else (self.product.tokens, self.array.columns)
+            else (self.product.tokens, self.array.tile_tokens)
         )
         return min(size, total), (total - 1) % size + 1 if total else 0
 
@@ -98,7 +98,7 @@ def plan(product: Product, array: ArraySpec, facts: Facts | None = None) -> Plan
 
     Raises ValueError if a buffer cannot hold what the array needs at once; the message has both sizes.
     """
-    rows, tokens = min(array.rows, product.rows), min(array.columns, product.tokens)
+    rows, tokens = min(array.tile_rows, product.rows), min(array.tile_tokens, product.tokens)
     weights = _Operand("weight_buffer_bits", rows, product.rows, product.stored.row, product.stored.shared)
     row_bits = product.token_row + product.token_bits
     acts = _Operand("activation_buffer_bits", tokens, product.tokens, row_bits, 0)
@@ -120,9 +120,9 @@ def plan(product: Product, array: ArraySpec, facts: Facts | None = None) -> Plan
         outer_streams=streams,
         inner_resident=resident,
         work=_work(product, array, chunks, facts),
-        weight_bits=_bits(chunks, product, product.stored.row, 0, array.rows, product.rows),
+        weight_bits=_bits(chunks, product, product.stored.row, 0, array.tile_rows, product.rows),
         activation_bits=_bits(
-            chunks, product, product.token_row, product.token_bits, array.columns, product.tokens
+            chunks, product, product.token_row, product.token_bits, array.tile_tokens, product.tokens
         ),
     )
 
@@ -185,15 +185,15 @@ def _block(product: Product, array: ArraySpec) -> int:
     """Inner tiles whose partial sums are held at once."""
     if array.dataflow == "output-stationary":
         return 1
-    tile = array.rows * array.columns * array.pe.acc_width
+    tile = array.tile_rows * array.tile_tokens * array.pe.acc_width
     held = array.result_buffer_bits // array.buffers // tile
     if not held:
         raise ValueError(
             f"result_buffer_bits must be at least {array.buffers * tile} for {array.buffers} times the "
             f"partial sums of a tile, not {array.result_buffer_bits!r}"
         )
-    tiles = -(-product.tokens // array.columns) if array.outer == "rows" else -(-product.rows // array.rows)
-    return max(1, min(held, tiles))
+    rows, tokens = -(-product.rows // array.tile_rows), -(-product.tokens // array.tile_tokens)
+    return max(1, min(held, tokens if array.outer == "rows" else rows))
 
 
 def pieces(product: Product, chunk: tuple[int, int]) -> list[tuple[int, int]]:
@@ -213,15 +213,18 @@ def item(columns: int, one: Pass, product: Product, array: ArraySpec) -> tuple[i
     An operand that stays in the PEs is read once for all planes it meets.
     """
     packed = kept(columns, one) if array.pack_kept else columns
-    words, gathered = -(-packed // array.pe.lanes), -(-columns // array.pe.lanes)
-    pairs = len(one.weight) * len(product.activation)
-    beats, reads, x_words = pairs * words, len(one.weight) * words, pairs * gathered
-    if array.planes == "outermost":
-        beats = array.pe.beats(product.segment(one, packed))
-        reads = reads if weights_stay(array) else pairs * words
+    segment = product.segment(one, packed)
+    width = array.pe.columns(segment)
+    words, gathered = -(-packed // width), -(-columns // width)
+    steps = [step for step in array.pe.steps(segment) if not step.bubble]
+    planes, masks = sum(len(step.w) for step in steps), len(steps)
+    if weights_stay(array) or array.planes == "inside":
+        planes = masks = len({plane for step in steps for plane in step.w})
+    x_words = gathered * sum(len(step.x) for step in steps)
+    beats = array.pe.beats(segment) if array.planes == "outermost" else words * len(steps)
     if array.dataflow == "weight-stationary" and array.outer == "tokens":
-        x_words = len(product.activation) * gathered
-    return beats, 0 if one.sums else reads, reads if one.masked else 0, x_words
+        x_words = gathered * len({plane for step in steps for plane in step.x})
+    return beats, 0 if one.sums else words * planes, words * masks if one.masked else 0, x_words
 
 
 def weights_stay(array: ArraySpec) -> bool:
@@ -254,8 +257,8 @@ def _reach(places: tuple[int, ...]) -> int:
 def _work(
     product: Product, array: ArraySpec, chunks: tuple[tuple[int, int], ...], facts: Facts | None
 ) -> Int:
-    tiles = -(-product.rows // array.rows)
-    last = (product.rows - 1) % array.rows + 1
+    tiles = -(-product.rows // array.tile_rows)
+    last = (product.rows - 1) % array.tile_rows + 1
     kinds = tiles if facts is not None and array.skip != "none" else 2
     known: dict[tuple[int, int], tuple[int, int, int, int]] = {}
     table = np.zeros((kinds, len(chunks), 7), np.int64)
@@ -272,7 +275,7 @@ def _work(
                         known[key] = item(stop - first, one, product, array)
                     items.append(known[key])
             counted = np.array([items] * 2, np.int64).reshape(2, -1, 4)
-        scale = np.full(kinds, min(array.rows, product.rows) * array.scale_clocks)
+        scale = np.full(kinds, min(array.tile_rows, product.rows) * array.scale_clocks)
         scale[-1] = last * array.scale_clocks
         table[:, at] = _paced(counted, scale)
     return table

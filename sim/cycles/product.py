@@ -118,6 +118,7 @@ class Product:
             w_bipolar=one.bipolar,
             x_bipolar=self.bipolar,
             masked=one.masked,
+            kept=(one.keep, one.of),
         )
 
     def with_tokens(self, tokens: int) -> Product:

@@ -76,7 +76,7 @@ class Run:
     @property
     def peak(self) -> int:
         """One-bit multiply-accumulates the array can do in a clock."""
-        return self.array.rows * self.array.columns * self.array.pe.lanes
+        return self.array.tile_rows * self.array.tile_tokens * self.array.pe.lanes
 
     @property
     def utilisation(self) -> float:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from algo.bitplane import words
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix
+from hw.pe.bitserial import BitSerial
 from hw.spec import ArraySpec, horner
 from sim.cycles.plan import Int, item, weights_stay
 from sim.cycles.product import Pass, Product
@@ -29,8 +30,13 @@ class Skips:
         self._matrix = matrix
 
     def work(self, pieces: list[tuple[int, int]], product: Product, array: ArraySpec) -> Int:
-        """Beats, plane words, mask words, activation words: int64 [row tiles, pieces, passes, 4]."""
-        tiles = -(-self._matrix.rows // array.rows)
+        """Beats, plane words, mask words, activation words: int64 [row tiles, pieces, passes, 4].
+
+        Raises ValueError if the PE takes more than a plane of either operand a beat.
+        """
+        if not isinstance(array.pe, BitSerial):
+            raise ValueError(f"skip must be 'none' unless the PE is a BitSerial, not {array.skip!r}")
+        tiles = -(-self._matrix.rows // array.tile_rows)
         found = np.zeros((tiles, len(pieces), len(product.passes), 4), np.int64)
         for number, (one, live) in enumerate(zip(product.passes, self._live(array), strict=True)):
             for at, (first, stop) in enumerate(pieces):
@@ -43,7 +49,7 @@ class Skips:
     def _live(self, array: ArraySpec) -> list[NDArray[np.bool_]]:
         """By pass: columns that add something to any row of a tile, boolean [planes, row tiles, columns]."""
         matrix, found = self._matrix, []
-        starts = np.arange(0, matrix.rows, array.rows)
+        starts = np.arange(0, matrix.rows, array.tile_rows)
         for term in matrix.terms:
             mask = matrix.words_of(term.mask)
             whole = np.bitwise_or.reduceat(mask, starts, axis=0)

@@ -14,10 +14,12 @@ from algo.bitplane.ints import Ints
 from algo.bitplane.matrix import PackedMatrix, Term
 from algo.bitplane.planes import Plane
 from hw.pe.bitserial import BitSerial
+from hw.pe.selectadd import SelectAdd
+from hw.pe.table import Table
 from hw.spec import ArraySpec, Beat
 from sim.cycles import run
 from sim.cycles.plan import plan
-from sim.cycles.product import of_matrix, places
+from sim.cycles.product import Pass, Product, Stored, of_matrix, places
 from sim.cycles.skips import Skips
 
 PE = BitSerial(lanes=4, acc_width=24, levels=0)
@@ -170,3 +172,31 @@ def test_the_beats_that_are_left_yield_the_same_items(seed):
     made = plan(product, array, Skips(matrix))
     assert made.work[0, 0, 0] == len(beats)
     assert PE.items(beats) == ([exact] if beats else [])
+
+
+def test_a_pe_that_takes_whole_numbers_skips_nothing():
+    rng = np.random.default_rng(0)
+    fmt = Format(name="s", digit=Digit.UNIPOLAR, coefs=(1, -1), group=64, published_bits=1.0, source="test")
+    matrix = from_digits(fmt, rng.integers(-1, 2, (5, 64)), np.ones((5, 1)))
+    array = ArraySpec(pe=SelectAdd(lanes=8), rows=2, columns=2, skip="words")
+    message = r"^skip must be 'none' unless the PE is a BitSerial, not 'words'$"
+    with pytest.raises(ValueError, match=message):
+        run.simulate(of_matrix(matrix, 8, 3), array, Skips(matrix))
+
+
+def test_tiles_are_those_of_a_pe_that_serves_several_rows():
+    product = Product(
+        tokens=3,
+        rows=21,
+        columns=64,
+        group=64,
+        passes=(Pass(weight=(1,), bipolar=True),),
+        activation=(1, 2, 4, 8, 16, 32, 64, -128),
+        stored=Stored(planes=64),
+    )
+    array = ArraySpec(pe=Table(lanes=16, row_count=8), rows=2, columns=2)
+    found = run.simulate(product, array)
+    assert array.tile_rows == 16
+    # Two row tiles by two token tiles, four beats each: all planes of an activation pass at once.
+    assert found.counters["busy"] == 2 * 2 * 4
+    assert array.cycles(product.shape()) == 16 + array.latency()
