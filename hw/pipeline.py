@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -44,19 +44,19 @@ def handshake(m: Module, pe: Any) -> Any:
     return moves
 
 
-def controls(m: Module, moves: Any, stream_in: Any) -> Any:
+def controls(m: Module, moves: Any, stream_in: Any, layout: data.StructLayout = CONTROL) -> Any:
     """Control of the beat in the first stage; ``last`` is meant for a beat, not for a gap between beats.
 
-    A flag that the beat does not have is 0.
+    A flag that the beat does not have is 0. `CONTROL_OF_DOT` is the layout of a PE that never negates.
     """
     beat = stream_in.payload
-    members = beat.shape().members
-    control = Signal(CONTROL, name="control")
+    members = beat.shape().members.keys() & layout.members.keys()
+    control = Signal(layout, name="control")
     with m.If(moves):
         m.d.sync += [
             control.valid.eq(stream_in.valid),
             control.last.eq(stream_in.valid & beat.last),
-            *(getattr(control, f).eq(getattr(beat, f)) for f in ("first", "shift", "neg") if f in members),
+            *(getattr(control, f).eq(getattr(beat, f)) for f in layout.members if f in members - {"last"}),
         ]
     return control
 
@@ -85,6 +85,93 @@ def sum_tree(m: Module, moves: Any, terms: list[Any], control: Any, levels: int)
     return terms[0], control
 
 
+def carried(a: Any, b: Any, carry: Any) -> Any:
+    """``a + b + carry`` of two signed values and a bit, on one carry chain."""
+    return (Cat(1, a).as_signed() + Cat(carry, b).as_signed())[1:].as_signed()
+
+
+def paired(terms: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Half as many terms. A term is a signed value and a bit that is to be added to it: -x is ``(~x, 1)``.
+
+    An adder takes in the bit of one of its terms; that of the other one goes on, so no bit takes an adder.
+    """
+    sums = [(carried(a, b, c), d) for (a, c), (b, d) in zip(terms[::2], terms[1::2], strict=False)]
+    return sums + terms[2 * len(sums) :]
+
+
+def settled(m: Module, moves: Any, terms: list[tuple[Any, Any]], name: str) -> list[tuple[Any, Any]]:
+    """Terms one move later."""
+    return [
+        (registered(m, moves, t, f"{name}_{k}"), registered(m, moves, c, f"{name}_{k}_carry"))
+        for k, (t, c) in enumerate(terms)
+    ]
+
+
+def carry_trees(
+    m: Module, moves: Any, trees: list[list[tuple[Any, Any]]], control: Any, levels: int
+) -> tuple[list[tuple[Any, Any]], Any]:
+    """`sum_tree` of equally many terms each, as `paired` takes them: the last term of each, and the control.
+
+    `carry_cells` counts the cells.
+    """
+    level = 0
+    while len(trees[0]) > 1:
+        level += 1
+        trees = [paired(terms) for terms in trees]
+        if levels and level % levels == 0:
+            trees = [settled(m, moves, terms, f"sum{level}") for terms in trees]
+            control = registered(m, moves, control, f"control{level}")
+    return [terms[0] for terms in trees], control
+
+
+def carry_tree(
+    m: Module, moves: Any, terms: list[tuple[Any, Any]], control: Any, levels: int
+) -> tuple[tuple[Any, Any], Any]:
+    """`carry_trees` of one tree."""
+    [last], control = carry_trees(m, moves, [terms], control, levels)
+    return last, control
+
+
+def carry_cells(terms: int, width: int, levels: int) -> tuple[int, int]:
+    """Adder bits and registers of `paired`, `settled` and `carry_trees` of so many terms of a width.
+
+    >>> carry_cells(4, 8, 0), carry_cells(1, 8, 0)
+    ((31, 20), (0, 9))
+    """
+    widths, adders, flops, level = [width] * terms, 0, 0, 0
+    while len(widths) > 1 or not level:
+        sums = [max(pair) + 1 for pair in zip(widths[::2], widths[1::2], strict=False)]
+        adders += sum(sums) + len(sums)
+        widths = sums + widths[2 * len(sums) :]
+        if not level or (levels and level % levels == 0):
+            flops += sum(widths) + len(widths)
+        level += 1
+    return adders, flops
+
+
+def chosen(options: list[Any], index: Any) -> Any:
+    """The option of this index, the last one past the last, by a tree of two-way selects.
+
+    `selects` counts those that have two different options.
+    """
+    last, width = options[-1], (len(options) - 1).bit_length()
+    options = options + [last] * ((1 << width) - len(options))
+    for bit in range(width):
+        pairs = zip(options[::2], options[1::2], strict=True)
+        options = [Mux(index[bit], b, a) for a, b in pairs]
+    return options[0]
+
+
+def selects(options: int) -> int:
+    """Two-way selects of `chosen` among so many.
+
+    >>> [selects(n) for n in (1, 2, 3, 5, 6, 8)]
+    [0, 1, 2, 4, 6, 7]
+    """
+    levels = range(1, (options - 1).bit_length() + 1)
+    return sum(-((1 - options) >> level) for level in levels)
+
+
 def tree_registers(terms: int, levels: int) -> int:
     """Registered levels of `sum_tree` of so many terms.
 
@@ -94,8 +181,24 @@ def tree_registers(terms: int, levels: int) -> int:
     return (terms - 1).bit_length() // levels if levels else 0
 
 
-def accumulate(m: Module, moves: Any, acc: Any, dot: Any, control: Any) -> None:
+def tree_widths(terms: int, width: int) -> tuple[tuple[int, ...], ...]:
+    """Bits of each term before every level of `sum_tree` of so many terms of a width, and after the last.
+
+    >>> tree_widths(3, 8)
+    ((8, 8, 8), (9, 8), (10,))
+    """
+    levels = [(width,) * terms]
+    while len(levels[-1]) > 1:
+        before = levels[-1]
+        sums = tuple(max(pair) + 1 for pair in zip(before[::2], before[1::2], strict=False))
+        levels.append(sums + before[2 * len(sums) :])
+    return tuple(levels)
+
+
+def accumulate(m: Module, moves: Any, acc: Any, dot: Any, control: Any, carry: Any = None) -> None:
     """``acc``, an item of ``o.payload``, from a signed dot product; negated if ``control`` still has ``neg``.
+
+    ``carry`` is a bit to be added, which a PE that never negates may have.
 
     The accumulator is the item: it stays as it is while the item waits, since nothing moves.
     """
@@ -105,7 +208,7 @@ def accumulate(m: Module, moves: Any, acc: Any, dot: Any, control: Any) -> None:
         if "neg" in control.shape().members:
             m.d.sync += acc.eq(start + (dot ^ control.neg.replicate(len(acc))) + control.neg)
         else:
-            m.d.sync += acc.eq(start + dot)
+            m.d.sync += acc.eq(start + dot if carry is None else carried(start, dot, carry))
 
 
 def hand_over(m: Module, moves: Any, pe: Any, control: Any) -> None:

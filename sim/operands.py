@@ -48,12 +48,11 @@ def item(
     acts = _activations(act, spec.x_code(one), count, tokens.ravel(), here)
     columns: tuple[list[words.Words], ...] = ([], [], [])
     flags: list[int] = []
-    base = _base(one, spec)
     for step in steps:
         operands = _words(step, weights, acts, mask, spec)
         for column, operand in zip(columns, operands, strict=True):
             column.append(operand)
-        flags += _step_flags(step, operands[0].shape[2], base)
+        flags += _step_flags(step, operands[0].shape[2], _kinds(step, one, spec))
     flags[0] |= FIRST
     flags[-1] |= LAST
     w, x, masks = (np.concatenate(column, axis=2) for column in columns)
@@ -71,7 +70,7 @@ def _weights(
 ) -> list[Bits]:
     """Weight planes as the PE reads them, each bool [rows, columns]; off the mask, codes are those of 0."""
     if not slot.digits:
-        return [np.ones_like(mask)] if code is None else _coded(mask.astype(np.int64), code, count)
+        return [np.ones_like(mask)] if code is None else _coded("digits", mask.astype(np.int64), code, count)
     term = slot.term
     planes = [words.unpack(matrix.words_of(text)[rows], matrix.columns)[:, here] for text in term.planes]
     if code is None:
@@ -79,7 +78,7 @@ def _weights(
     digits = np.zeros(mask.shape, np.int64)
     for coef, plane in zip(term.coefs, planes, strict=True):
         digits += coef * term.digit.of(plane)
-    return _coded(np.where(mask, digits, 0) if 0 in code else digits, code, count)
+    return _coded("digits", np.where(mask, digits, 0) if 0 in code else digits, code, count)
 
 
 def _activations(
@@ -87,17 +86,36 @@ def _activations(
 ) -> list[Bits]:
     """Activation planes as the PE reads them, each bool [tokens, columns]."""
     if code is not None:
-        return _coded(act.values[tokens][:, here].astype(np.int64), code, count)
+        return _coded("activations", act.values[tokens][:, here].astype(np.int64), code, count)
     columns = act.values.shape[1]
     return [words.unpack(plane[tokens], columns)[:, here] for plane in act.planes()]
 
 
-def _coded(values: Int, code: Mapping[int, int], count: int) -> list[Bits]:
-    """The lowest ``count`` planes of the codes of integers; each integer has a code."""
+def check_codes(matrix: PackedMatrix, slot: Slot, act: Activations, one: Segment, spec: PeSpec) -> None:
+    """Refuse a digit or an activation that occurs in a slot and has no code in the PE. Raises ValueError."""
+    here = slice(slot.group * matrix.group, slot.group * matrix.group + one.columns)
+    code = spec.w_code(one)
+    if code is not None and _lacks(code, one.w_range):
+        mask = words.unpack(matrix.words_of(slot.term.mask), matrix.columns)[:, here]
+        _weights(matrix, slot, code, 0, np.arange(matrix.rows), here, mask)
+    code = spec.x_code(one)
+    if code is not None and _lacks(code, one.x_range):
+        _coded("activations", act.values[:, here], code, 0)
+
+
+def _lacks(code: Mapping[int, int], reach: tuple[int, int]) -> bool:
+    return any(value not in code for value in range(reach[0], reach[1] + 1))
+
+
+def _coded(name: str, values: Int, code: Mapping[int, int], count: int) -> list[Bits]:
+    """The lowest ``count`` planes of the codes of integers. Raises ValueError if one has no code."""
     low = min(code)
-    table = np.zeros(max(code) - low + 1, np.int64)
+    table = np.full(max(code) - low + 1, -1)
     table[np.fromiter(code, np.int64, len(code)) - low] = list(code.values())
-    found = table[values - low]
+    found = table.take(values - low, mode="clip")
+    strays = (found < 0) | (values < low) | (values > max(code))
+    if np.any(strays):
+        raise ValueError(f"{name} must have codes in the PE, not {int(values[strays].flat[0])}")
     return [(found >> p & 1).astype(np.bool_) for p in range(count)]
 
 
@@ -122,9 +140,9 @@ def _gathered(planes: list[Bits], mask: Bits, keep: int, of: int) -> tuple[list[
     return [*taken[:-1], *places], taken[-1]
 
 
-def _base(one: Segment, spec: PeSpec) -> int:
-    """Flags of every beat of an item: the kinds of digits, where the PE asks for them."""
-    kinds = {"w_bipolar": one.w_bipolar, "x_bipolar": one.x_bipolar}
+def _kinds(step: Step, one: Segment, spec: PeSpec) -> int:
+    """Flags of a step's beats that tell the kinds of digits, where the PE asks for them."""
+    kinds = step.kinds(one)
     return sum(FIELDS[name] for name, bipolar in kinds.items() if bipolar and name in spec.flags())
 
 
@@ -165,7 +183,7 @@ def _joined(planes: list[Bits], together: int, bits: int, lanes: int) -> words.W
     return words.pack(split.transpose(0, 3, 1, 2, 4).reshape(n // together, chunks, -1))
 
 
-def _step_flags(step: Step, beats: int, base: int) -> list[int]:
+def _step_flags(step: Step, beats: int, kinds: int) -> list[int]:
     """Flags of a step's beats: only the first of them doubles."""
-    each = base | (NEG if step.neg else 0)
+    each = kinds | (NEG if step.neg else 0)
     return [each | (SHIFT if step.shift and beat == 0 else 0) for beat in range(beats)]

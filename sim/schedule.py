@@ -16,10 +16,11 @@ from algo.bitplane.activations import Activations
 from algo.bitplane.decode import check_fit
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix, Term
+from algo.bitplane.words import Words
 from hw.beats import Beats
 from hw.spec import PeSpec, Segment, Shape, require_power_of_two, signed_bits
 from sim import truth
-from sim.operands import Slot, item
+from sim.operands import Slot, check_codes, item
 
 Int = NDArray[np.int64]
 
@@ -93,28 +94,33 @@ def work(
         flags.append(marks)
         segments.append(one)
         streams.append(stream)
-        multipliers.append(_multiplier(matrix, slot, act, tokens, rows))
-    w, x, mask = (np.concatenate([part[i] for part in parts], axis=2) for i in range(3))
-    per_output = np.concatenate(flags)
-    widths, total = spec.words(), w.shape[0] * w.shape[1] * w.shape[2]
-    beats = Beats(
-        lanes=spec.lanes,
-        w=w.reshape(total, -1),
-        x=x.reshape(total, -1),
-        mask=mask.reshape(total, mask.shape[3]),
-        flags=np.tile(per_output, len(token_blocks) * len(row_blocks)),
-        w_bits=widths["w"],
-        x_bits=widths["x"],
-        mask_bits=widths.get("mask", 0),
-    )
+        multipliers.append(multiplier(matrix, slot, act, tokens, rows))
     return Work(
-        beats=beats,
+        beats=joined(parts, flags, spec),
         spec=spec,
         tokens=len(tokens),
         rows=len(rows),
         streams=tuple(streams),
         segments=tuple(segments),
         multipliers=np.stack(multipliers),
+    )
+
+
+def joined(
+    parts: Sequence[tuple[Words, Words, Words]], flags: Sequence[NDArray[np.uint8]], spec: PeSpec
+) -> Beats:
+    """Beats of a tile, from its items' operands and flags as `item` gives them."""
+    w, x, mask = (np.concatenate([part[i] for part in parts], axis=2) for i in range(3))
+    widths, total = spec.words(), w.shape[0] * w.shape[1] * w.shape[2]
+    return Beats(
+        lanes=spec.lanes,
+        w=w.reshape(total, -1),
+        x=x.reshape(total, -1),
+        mask=mask.reshape(total, mask.shape[3]),
+        flags=np.tile(np.concatenate(flags), w.shape[0] * w.shape[1]),
+        w_bits=widths["w"],
+        x_bits=widths["x"],
+        mask_bits=widths.get("mask", 0),
     )
 
 
@@ -201,11 +207,13 @@ def check_pe(matrix: PackedMatrix, activations: Sequence[Activations], spec: PeS
     require_outputs(spec)
     for slot in slots(matrix):
         act = activations[matrix.streams.index(slot.term.col)]
-        spec.steps(segment(matrix, slot, act))
+        one = segment(matrix, slot, act)
+        spec.steps(one)
+        check_codes(matrix, slot, act, one, spec)
         check_width(matrix, slot, act, spec)
 
 
-def _multiplier(matrix: PackedMatrix, slot: Slot, act: Activations, tokens: Int, rows: Int) -> Int:
+def multiplier(matrix: PackedMatrix, slot: Slot, act: Activations, tokens: Int, rows: Int) -> Int:
     """What the slot's items are multiplied by, int64 [tokens, rows]."""
 
     def stored(name: str) -> Int:
