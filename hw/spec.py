@@ -15,36 +15,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
+from hw.counts import Activity, Resources
+from hw.integers import require_int, signed_bits, wrap
+from hw.segments import Segment, Shape, Step, digit_range, horner, require_power_of_two
 
-def wrap(value: int, width: int) -> int:
-    """``value`` reduced to ``width``-bit two's complement."""
-    half = 1 << (width - 1)
-    return (value + half) % (2 * half) - half
-
-
-def signed_bits(low: int, high: int) -> int:
-    """Bits of the two's-complement register that holds every integer of [``low``, ``high``].
-
-    >>> signed_bits(-128, 127), signed_bits(0, 128), signed_bits(0, 0)
-    (8, 9, 1)
-    """
-    if low > high:
-        raise ValueError(f"low must be at most high={high!r}, not {low!r}")
-    return 1 + max((-low - 1).bit_length() if low < 0 else 0, high.bit_length() if high > 0 else 0)
-
-
-def require_int(name: str, value: object, low: int, high: int | None = None) -> None:
-    """Refuse a parameter that is no integer of [``low``, ``high``]."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    if value < low:
-        raise ValueError(f"{name} must be at least {low}, not {value!r}")
-    if high is not None and value > high:
-        raise ValueError(f"{name} must be at most {high}, not {value!r}")
+__all__ = [
+    "CHOICES",
+    "DATAFLOWS",
+    "FLAGS",
+    "Activity",
+    "ArraySpec",
+    "Beat",
+    "PeSpec",
+    "Resources",
+    "Segment",
+    "Shape",
+    "Step",
+    "digit_range",
+    "horner",
+    "require_int",
+    "require_power_of_two",
+    "signed_bits",
+    "wrap",
+]
 
 
 #: One-bit fields of a beat that a PE may read, in the order they stand on its port.
@@ -68,212 +64,6 @@ class Beat:
     def __post_init__(self) -> None:
         for name in ("w", "x", "mask"):
             require_int(name, getattr(self, name), 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """Cells before technology mapping, as counts: what the area and energy models take.
-
-    Units are instances, except ``flop`` (bits) and ``mux2`` (one-bit two-way multiplexers).
-    """
-
-    gate2: int = 0  #: two-input gates of the operand lanes (AND, XNOR, mask)
-    full_adder: int = 0  #: full adders of the bit counters
-    half_adder: int = 0  #: half adders of the bit counters
-    adder_bit: int = 0  #: bits of carry-propagate adders
-    mux2: int = 0
-    flop: int = 0
-
-    def __add__(self, other: Resources) -> Resources:
-        mine, theirs = asdict(self), asdict(other)
-        return Resources(**{cell: mine[cell] + theirs[cell] for cell in mine})
-
-    def __mul__(self, copies: int) -> Resources:
-        return Resources(**{cell: count * copies for cell, count in asdict(self).items()})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Activity:
-    """What a run on an array did, as counts: what the energy model takes.
-
-    Simulators return one, cost models take one. Counts are sums over all PEs where they speak of PEs.
-    """
-
-    cycles: int = 0  #: clocks the array ran, idle PEs included
-    beats: int = 0  #: beats taken by PEs (one PE, one clock)
-    w_toggles: int = 0  #: bits that changed in the PEs' weight operands between successive beats
-    x_toggles: int = 0  #: the same for the activation operands
-    mask_toggles: int = 0  #: the same for the masks
-    product_toggles: int = 0  #: bits that changed in the lanes' two product bits, hit and base
-    dot_toggles: int = 0  #: bits that changed in the PEs' registers of a beat's signed dot product
-    accumulator_toggles: int = 0  #: bits that changed in the PEs' accumulators
-    bubbles: int = 0  #: beats without operands, which only double the accumulator
-    zero_beats: int = 0  #: beats whose weight word (on its mask) or activation word has no lane that counts
-    shared_sum_beats: int = 0  #: beats of activation sums that every row makes alike
-    items: int = 0  #: items handed over by PEs
-    scale_products: int = 0  #: multiplications of an item by a scale mantissa
-    weight_buffer_bits: int = 0  #: bits read from the on-chip weight buffer (planes, masks, scales)
-    activation_buffer_bits: int = 0  #: bits read from the on-chip activation buffer
-    result_bits: int = 0  #: bits of results written
-    dram_bits: int = 0  #: bits moved to or from external memory
-
-    def __post_init__(self) -> None:
-        for name, count in asdict(self).items():
-            require_int(name, count, 0)
-
-    def __add__(self, other: Activity) -> Activity:
-        mine, theirs = asdict(self), asdict(other)
-        return Activity(**{name: mine[name] + theirs[name] for name in mine})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """A dot product an output needs ``count`` times: ``columns`` digits of given place values.
-
-    ``weight`` and ``activation`` hold one signed power of two per plane: INT4 two's complement is
-    ``(1, 2, 4, -8)``, one sign plane ``(1,)``, a trit ``(1, -1)``.
-    """
-
-    columns: int
-    weight: tuple[int, ...]
-    activation: tuple[int, ...]
-    count: int = 1
-    w_bipolar: bool = False  #: a weight plane's digits are -1/+1, not 0/1
-    x_bipolar: bool = False  #: an activation plane's digits are -1/+1, not 0/1
-    masked: bool = False  #: some entries count 0 whatever their digits
-    kept: tuple[int, int] = (1, 1)  #: of every M columns at most N count: an N:M pattern, as (N, M)
-    digits: tuple[int, ...] = ()  #: integers the weight planes make, ascending, if not all that they could
-
-    def __post_init__(self) -> None:
-        require_int("columns", self.columns, 0)
-        require_int("count", self.count, 0)
-        for name in ("weight", "activation"):
-            for place in getattr(self, name):
-                require_power_of_two(name, place)
-        if any(b <= a for a, b in pairwise(self.digits)):
-            raise ValueError(f"digits must ascend, not {self.digits!r}")
-
-    @property
-    def w_digits(self) -> tuple[int, ...]:
-        """Integers that a column's weight planes stand for, ascending.
-
-        >>> Segment(columns=1, weight=(1, -1), activation=(1,)).w_digits
-        (-1, 0, 1)
-        """
-        if self.digits:
-            return self.digits
-        sums = {0}
-        for place in self.weight:
-            sums = {s + d for s in sums for d in (-place if self.w_bipolar else 0, place)}
-        return tuple(sorted(sums))
-
-    @property
-    def w_range(self) -> tuple[int, int]:
-        """Smallest and largest integer that a column's weight planes stand for."""
-        return digit_range(self.weight, self.w_bipolar)
-
-    @property
-    def x_range(self) -> tuple[int, int]:
-        """Smallest and largest integer that a column's activation planes stand for."""
-        return digit_range(self.activation, self.x_bipolar)
-
-
-def digit_range(places: tuple[int, ...], bipolar: bool) -> tuple[int, int]:
-    """Smallest and largest integer of planes of these places.
-
-    >>> digit_range((1, 2, -4), False), digit_range((1, 2), True)
-    ((-4, 3), (-3, 3))
-    """
-    low, high = sum(p for p in places if p < 0), sum(p for p in places if p > 0)
-    return (low - high, high - low) if bipolar else (low, high)
-
-
-def require_power_of_two(name: str, value: int) -> None:
-    """Refuse a place value that is no signed power of two (Horner's scheme only doubles and negates)."""
-    if value == 0 or abs(value) & (abs(value) - 1):
-        raise ValueError(f"{name} must hold signed powers of two, not {value!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What one matrix product asks of a PE array: ``tokens`` x ``rows`` outputs, each all ``segments``."""
-
-    tokens: int
-    rows: int
-    segments: tuple[Segment, ...]
-
-    def __post_init__(self) -> None:
-        require_int("tokens", self.tokens, 0)
-        require_int("rows", self.rows, 0)
-
-    def macs(self) -> int:
-        """One-bit multiply-accumulates of the product (plane pairs times entries)."""
-        per_output = sum(s.count * s.columns * len(s.weight) * len(s.activation) for s in self.segments)
-        return self.tokens * self.rows * per_output
-
-
-@dataclass(frozen=True)
-class Step:
-    """The planes a beat takes of either operand, and what Horner's scheme asks of it.
-
-    Planes are indices into ``weight`` and ``activation`` of a segment, or into a PE's own code of a digit
-    (`PeSpec.w_code`). One may come twice: the top plane of two's complement extends the sign.
-    """
-
-    w: tuple[int, ...]  #: weight planes, the first in the lowest bits of the word
-    x: tuple[int, ...]  #: activation planes likewise; neither has any in a bubble, which only doubles
-    shift: bool
-    neg: bool
-    w_bipolar: bool | None = None  #: the beats' flag of this name; None: as the segment says
-    x_bipolar: bool | None = None
-
-    def kinds(self, segment: Segment) -> dict[str, bool]:
-        """The flags that tell the kinds of digits, of the step's beats."""
-        own = {"w_bipolar": self.w_bipolar, "x_bipolar": self.x_bipolar}
-        return {name: getattr(segment, name) if kind is None else kind for name, kind in own.items()}
-
-    @property
-    def bubble(self) -> bool:
-        """Whether no lane counts."""
-        return not self.w
-
-    @property
-    def w_plane(self) -> int:
-        """The one weight plane of a serial step; -1 in a bubble."""
-        return self.w[0] if self.w else -1
-
-    @property
-    def x_plane(self) -> int:
-        """The one activation plane of a serial step; -1 in a bubble."""
-        return self.x[0] if self.x else -1
-
-
-def horner(weight: tuple[int, ...], activation: tuple[int, ...]) -> tuple[Step, ...]:
-    """Plane pairs of a product, highest place first; a lower place begins with a doubling.
-
-    Pairs of one place follow each other in plane order. Where a place holds no pair, a bubble doubles.
-    The last place is 1: ``sum_ij weight[i] * activation[j] * dot_ij`` results exactly.
-
-    >>> [(s.w_plane, s.x_plane, s.shift, s.neg) for s in horner((1, -2), (1,))]
-    [(1, 0, False, True), (0, 0, True, False)]
-    """
-    places: dict[int, list[tuple[int, int, bool]]] = {}
-    for i, w in enumerate(weight):
-        require_power_of_two("weight", w)
-        for j, x in enumerate(activation):
-            require_power_of_two("activation", x)
-            exponent = (abs(w) * abs(x)).bit_length() - 1
-            places.setdefault(exponent, []).append((i, j, (w < 0) != (x < 0)))
-    steps: list[Step] = []
-    for exponent in range(max(places, default=-1), -1, -1):
-        pairs = places.get(exponent, [])
-        doubling = bool(steps)
-        if not pairs:
-            steps.append(Step((), (), doubling, False))
-        for i, j, neg in pairs:
-            steps.append(Step((i,), (j,), doubling, neg))
-            doubling = False
-    return tuple(steps)
 
 
 @dataclass(frozen=True, kw_only=True)

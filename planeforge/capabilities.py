@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from hw.pe.twoplane import TwoPlane
 from hw.spec import PeSpec, Segment
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ KINDS: Mapping[str, Segment] = MappingProxyType(
         "1 bit x 1 bit": replace(_SIGNS, activation=(1,), x_bipolar=True),
         "1 bit x int8": _SIGNS,
         "masked 1 bit x int8": replace(_SIGNS, masked=True),
+        "pairs of sign planes x int8": replace(_SIGNS, weight=(1, 1)),
         "2:4 1 bit x int8": replace(_SIGNS, masked=True, kept=(2, 4)),
         "ternary x int8": replace(_SIGNS, weight=(1, -1), w_bipolar=False),
         "int2 x int8": replace(_SIGNS, weight=(1, -2), w_bipolar=False),
@@ -41,7 +43,8 @@ def _computes(pe: PeSpec, segment: Segment) -> bool:
         pe.steps(segment)
     except ValueError:
         return False
-    return pe.outputs == pe.rows * pe.tokens
+    # Sums of pairs have a schedule of their own.
+    return pe.outputs == pe.rows * pe.tokens or isinstance(pe, TwoPlane)
 
 
 def refusal(pe: PeSpec, matrices: Iterable[PackedMatrix], act_bits: int) -> str:
@@ -49,11 +52,11 @@ def refusal(pe: PeSpec, matrices: Iterable[PackedMatrix], act_bits: int) -> str:
     import numpy as np
 
     from planeforge.simulating import streams
-    from sim.schedule import check_pe
+    from sim import tiles
 
     try:
         for matrix in matrices:
-            check_pe(matrix, streams(matrix, np.ones((1, matrix.columns)), act_bits), pe)
+            tiles.check(matrix, streams(matrix, np.ones((1, matrix.columns)), act_bits), pe)
     except ValueError as error:
         return str(error)
     return ""

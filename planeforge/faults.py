@@ -104,9 +104,9 @@ def _in_matrix(kind: str, tile: Tile, engine: str, pe: PeSpec, rng: np.random.Ge
 
 def _in_counter(kind: str, tile: Tile, engine: str, pe: PeSpec, rng: np.random.Generator) -> Planted:
     from hw.beats import FIRST, LAST, NEG, SHIFT
-    from sim import schedule
+    from sim import tiles
 
-    work = schedule.work(tile.case.matrix, tile.case.activations, pe, tile.tokens, tile.rows)
+    work = tiles.work(tile.case.matrix, tile.case.activations, pe, tile.tokens, tile.rows)
     sound = _items(pe, work.beats)
     known = {"first": FIRST, "shift": SHIFT, "neg": NEG, "last": LAST}
     names = {known[name]: name for name in pe.flags() if name in known}
@@ -143,14 +143,14 @@ def _flipped(beats: Beats, at: int, bit: int) -> Beats:
 
 def _computed(tile: Tile, engine: str, pe: PeSpec) -> Int:
     """The engine's own sums of the tile, int64 [streams, tokens, rows]."""
-    from sim import schedule
+    from sim import tiles
     from sim.engines import ENGINES
 
     if engine not in BUDGET:
         part = tile.case.part(tile.tokens)
         return ENGINES[engine](part.matrix, part.activations)[:, :, tile.rows]
-    work = schedule.work(tile.case.matrix, tile.case.activations, pe, tile.tokens, tile.rows)
-    return schedule.assemble(work, runner(engine)(pe, work.beats).items)
+    work = tiles.work(tile.case.matrix, tile.case.activations, pe, tile.tokens, tile.rows)
+    return tiles.assemble(work, runner(engine)(pe, work.beats).items)
 
 
 def flip(matrix: PackedMatrix, kind: str, rows: Int, rng: np.random.Generator) -> tuple[PackedMatrix, str]:

@@ -188,24 +188,24 @@ def _output_mismatches(case: Case, sums: Int) -> int:
 
 def _hardware(engine: str, cases: Sequence[Case], pe: PeSpec, seed: int) -> Outcome:
     from hw.beats import Beats
-    from sim import schedule
+    from sim import tiles
 
-    tiles = [cut(case, pe, BUDGET[engine] // len(cases), seed + i) for i, case in enumerate(cases)]
-    works = [schedule.work(t.case.matrix, t.case.activations, pe, t.tokens, t.rows) for t in tiles]
+    parts = [cut(case, pe, BUDGET[engine] // len(cases), seed + i) for i, case in enumerate(cases)]
+    works = [tiles.work(t.case.matrix, t.case.activations, pe, t.tokens, t.rows) for t in parts]
     beats = Beats.concatenate([work.beats for work in works])
     began = time.perf_counter()
     run = runner(engine)(pe, beats)
     seconds = time.perf_counter() - began
     at = mismatches = 0
-    for tile, work in zip(tiles, works, strict=True):
+    for tile, work in zip(parts, works, strict=True):
         count = int(work.beats.lasts.sum())
         mismatches += mismatched(work, run.items[at : at + count], tile.judged())
         at += count
     return Outcome(
         engine=engine,
-        layers=len(tiles),
-        outputs=sum(tile.outputs for tile in tiles),
-        macs=sum(tile.outputs * tile.case.matrix.columns for tile in tiles),
+        layers=len(parts),
+        outputs=sum(tile.outputs for tile in parts),
+        macs=sum(tile.outputs * tile.case.matrix.columns for tile in parts),
         mismatches=mismatches,
         cycles=run.cycles,
         cycles_model=len(beats) + pe.latency(),
@@ -215,19 +215,19 @@ def _hardware(engine: str, cases: Sequence[Case], pe: PeSpec, seed: int) -> Outc
 
 def mismatched(work: Any, items: Int, expected: Int) -> int:
     """Sums that differ, all of them if the engine handed over another number of items."""
-    from sim import schedule
+    from sim import tiles
 
     if len(items) != int(work.beats.lasts.sum()):
         return int(expected.size)
-    return int(np.count_nonzero(schedule.assemble(work, items) != expected))
+    return int(np.count_nonzero(tiles.assemble(work, items) != expected))
 
 
 def cut(case: Case, pe: PeSpec, budget: int, seed: int) -> Tile:
     """A tile of at most ``budget`` beats (one output at least), tokens and rows drawn at random."""
-    from sim import schedule
+    from sim import tiles
 
     bits = case.activations[0].bits
-    per_output = len(case.activations) and _beats(schedule.shape(case.matrix, bits, 1), pe)
+    per_output = len(case.activations) and _beats(tiles.shape(case.matrix, bits, 1, pe), pe)
     outputs = max(1, budget // max(1, per_output)) * pe.outputs
     tokens = len(case.activations[0].values)
     rows = min(case.matrix.rows, max(1, round(outputs**0.5)), outputs)

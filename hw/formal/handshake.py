@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hw import toolchain
-from hw.beats import FIELDS
 from hw.formal.circuit import Bit, Circuit, of_rtlil
 from hw.formal.graph import FALSE, TRUE, Graph
 from hw.spec import PeSpec
@@ -107,7 +106,7 @@ class Proof:
 
     def arrival(self) -> None:
         valid = self.net("o__valid")
-        last = 3 * self.spec.lanes + list(FIELDS).index("last")
+        last = sum(self.spec.fields().values()) - 1  # the last field
         taken = self.graph.both(
             self.graph.variable("i__valid[0] of clock 0"),
             self.graph.variable(f"i__payload[{last}] of clock 0"),

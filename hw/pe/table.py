@@ -43,7 +43,7 @@ from hw.spec import Beat, PeSpec, Resources, Segment, Step, require_int, signed_
 
 @dataclass(frozen=True, kw_only=True)
 class Table(PeSpec):
-    """acc[r] <- (0 if first else 2 acc[r] if shift else acc[r]) + sum over lanes of x or, at a 0 of row r, -x."""
+    """acc[r] <- (0 if first else 2 acc[r] if shift else acc[r]) + sum over lanes of +x or -x, by row r."""
 
     lanes: int = 16
     act_bits: int = 8  #: of an activation, two's complement

@@ -1,18 +1,18 @@
 """Two-plane PE: all that two sign planes p and q yield on a mask, in one pass over the activations.
 
 BiLLM, ARB-LLM and STBLLM store a sign plane and one more: where columns are salient the sign of the residual,
-elsewhere the zone. Signs times zones, the XNOR of the two, is a third plane, which nobody stores: the PE makes
-it. Four accumulators take the dot products with p, q and p XNOR q, and the activations' own sum, which is what
-an offset multiplies. A weight of four values +-a, +-b by sign and zone is c1 p + c2 (p XNOR q); a residual
-pair is c1 p + c2 q; any mean comes with either. `sim.pairs` says which pass yields which terms of a matrix.
+elsewhere the zone. Signs times zones, the XNOR of the two, is a third plane, which nobody stores: the PE
+makes it. Four accumulators take the dot products with p, q and p XNOR q, and the activations' own sum, which
+is what an offset multiplies. A weight of four values +-a, +-b by sign and zone is c1 p + c2 (p XNOR q); a
+residual pair is c1 p + c2 q; any mean comes with either. `sim.pairs` says which pass yields which terms.
 
-Weights are signs, activations integers, plane by plane; an activation of one bit (-1, +1) is read as two bits.
-Lane bits are counted, not signed products: with b the number of ones of the activation plane on the mask and h
-of those where a weight is +1, the dot product is 2 h - b, and b is common to all three.
+Weights are signs, activations integers, plane by plane; one of a single bit (-1, +1) is read as two bits.
+Lane bits are counted, not signed products: with b the number of ones of the activation plane on the mask and
+h of those where a weight is +1, the dot product is 2 h - b, and b is common to all three.
 
 Sources: Huang et al., BiLLM, arXiv:2402.04291 (planes, zones, residual); Li et al., ARB-LLM, arXiv:2410.03129
-(offsets); Dong et al., STBLLM, arXiv:2408.01803 (N:M masks). Differs in: those run on fp16 matrices or on GPU
-kernels of their own; this PE is not in them.
+(offsets); Dong et al., STBLLM, arXiv:2408.01803 (N:M masks). Differs in: those compute on GPUs, a term at a
+time or on dequantized weights; own circuit.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ class TwoPlane(BitSerial):
         return wrap(start - dot if beat.neg else start + dot, self.acc_width)
 
     def steps(self, segment: Segment) -> tuple[Step, ...]:
-        """Both planes at each activation plane, the highest first. Raises ValueError if they are no two signs."""
+        """Both planes at each activation plane, the highest first.
+
+        Raises ValueError if the weight is not two sign planes.
+        """
         if segment.weight != (1, 1) or not segment.w_bipolar:
             kind = "-1/+1" if segment.w_bipolar else "0/1"
             raise ValueError(f"weight must be two sign planes (1, 1), not {kind} planes {segment.weight!r}")
@@ -147,7 +150,7 @@ class TwoPlanePE(BitSerialPE):
         return Cat(*rows[0][:lowest], Cat(*rows[0][lowest:]) + Cat(*rows[1][lowest:]))
 
     def dots(self, m: Module, moves: Any, counts: list[Any], control: Any) -> tuple[list[Any], Any, Any]:
-        """What each accumulator adds, flipped where a beat is subtracted, and the 1 that is then to be added."""
+        """What each accumulator adds, flipped where a beat is subtracted, and the 1 that goes with it."""
         *hits, base = counts
         dots, negated = [], control.neg
         for name, value in zip("pqxs", [*((hit << 1) - base for hit in hits), base], strict=True):

@@ -117,7 +117,7 @@ def test_rtl_adds_every_distance_of_exponents():
     assert run.items.tolist() == summed(w, x, flags)
 
 
-@pytest.mark.parametrize("lanes", [1, 3, 7])
+@pytest.mark.parametrize("lanes", [1, 5])
 def test_resources_have_the_flops_yosys_finds(lanes):
     spec = FpMac(lanes=lanes)
     assert flops(spec) == spec.resources().flop

@@ -8,15 +8,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from algo.bitplane.activations import Activations
-from algo.bitplane.build import from_digits
-from algo.bitplane.format import Digit, Format
 from hw import pysim
 from hw.beats import Beats
 from hw.pe.mac import SAMPLES, Mac
 from hw.spec import Beat, Segment, signed_bits
 from hw.tests.flops import flops
-from sim import judge, schedule
 
 INT8 = (1, 2, 4, 8, 16, 32, 64, -128)
 FORMS = pytest.mark.parametrize("booth", [False, True])
@@ -75,30 +71,6 @@ def test_every_int8_is_multiplied_in_place(booth):
     ]
     expected = w * x[:, 0] - (w + 1) * x[:, 1]
     assert pysim.run(spec, Beats.from_list(beats, spec)).items.tolist() == expected.tolist()
-
-
-@pytest.mark.parametrize(
-    ("coefs", "digit", "digits"),
-    [
-        ((1, 2, 4, -8), Digit.UNIPOLAR, range(-8, 8)),
-        ((1, 2), Digit.BIPOLAR, range(-3, 4, 2)),
-        ((1, -1), Digit.UNIPOLAR, range(-1, 2)),
-    ],
-    ids=str,
-)
-def test_a_matrix_of_any_integers_equals_the_judge(coefs, digit, digits):
-    rng = np.random.default_rng(3)
-    fmt = Format(name="f", digit=digit, coefs=coefs, group=64, published_bits=1.0, source="test")
-    matrix = from_digits(fmt, rng.choice(digits, (2, 75)), np.ones((2, 2)))
-    spec, at = Mac(lanes=9, acc_width=24, w_bits=4), np.arange(2)
-    for bits in (1, 5, 8):
-        most = 1 << bits - 1
-        x = rng.choice([-1, 1], (2, 75)) if bits == 1 else rng.integers(-most, most, (2, 75))
-        act = Activations(values=x, bits=bits, scale=np.ones(2, np.float32))
-        work = schedule.work(matrix, [act], spec, at, at)
-        items = np.array(spec.items(work.beats))
-        np.testing.assert_array_equal(schedule.assemble(work, items), judge.integer_sums(matrix, [act]))
-        assert len(work.beats) == 2 * 2 * (8 + 2)
 
 
 @pytest.mark.parametrize(

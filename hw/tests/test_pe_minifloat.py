@@ -12,15 +12,11 @@ import numpy as np
 import pytest
 
 import hw.pe.minifloat
-from algo.bitplane.activations import Activations
-from algo.bitplane.build import from_digits
-from algo.bitplane.format import Digit, Format
 from hw import pysim
 from hw.beats import Beats, side_by_side
 from hw.pe.minifloat import SAMPLES, Code, Minifloat, codes
 from hw.spec import Beat, Segment
 from hw.tests.flops import flops
-from sim import judge, schedule
 
 STANDARD = {
     (2, 1): ml_dtypes.float4_e2m1fn,
@@ -121,51 +117,6 @@ def test_samples_have_the_flops_yosys_finds(spec):
     assert flops(spec) == spec.resources().flop
 
 
-def e2m1_matrix(digits):
-    fmt = Format(
-        name="e2m1", digit=Digit.UNIPOLAR, coefs=(1, 2, 4, 8, -16), group=32, published_bits=4.25, source="MX"
-    )
-    return from_digits(fmt, digits, np.ones((len(digits), -(-digits.shape[1] // 32))))
-
-
-def test_a_block_of_mxfp4_times_integers_or_mxfp4_is_an_item_that_equals_the_judge():
-    rng = np.random.default_rng(0)
-    grid = np.array(sorted(codes(Code(2, 1))))
-    matrix = e2m1_matrix(rng.choice(grid, (3, 75)))
-    for spec, bits, range_of in (
-        (Minifloat(lanes=9), 8, np.arange(-128, 128)),
-        (Minifloat(lanes=9, x_exponent=2, x_mantissa=1), 5, grid),
-    ):
-        act = Activations(
-            values=rng.choice(range_of, (2, 75)),
-            bits=bits,
-            scale=np.ones(2, np.float32),
-            mantissa=rng.integers(1, 200, (2, 3)),
-        )
-        tokens, rows = np.arange(2), np.arange(3)
-        work = schedule.work(matrix, [act], spec, tokens, rows)
-        items = np.array(spec.items(work.beats))
-        np.testing.assert_array_equal(schedule.assemble(work, items), judge.integer_sums(matrix, [act]))
-        assert len(items) == 2 * 3 * 3
-        assert len(work.beats) == 2 * 3 * (4 + 4 + 2)
-
-
-def test_a_digit_or_an_activation_without_a_code_is_refused_by_its_value():
-    act = Activations(values=np.array([[1, 2, 3, 7]]), bits=5, scale=np.ones(1, np.float32))
-    fours = e2m1_matrix(np.array([[0, 3, 4, 12]]))
-    fp4, at = Minifloat(x_exponent=2, x_mantissa=1), np.array([0])
-    for refuses in (schedule.check_pe, lambda *given: schedule.work(*given, at, at)):
-        for digit in (5, 13, -13):
-            with pytest.raises(ValueError, match=rf"^digits must have codes in the PE, not {digit}$"):
-                refuses(e2m1_matrix(np.array([[0, digit, 4, 12]])), [act], Minifloat())
-        with pytest.raises(ValueError, match=r"^activations must have codes in the PE, not 7$"):
-            refuses(fours, [act], fp4)
-        refuses(fours, [act], Minifloat())
-    listed = Segment(columns=4, weight=(1, 2, 4), activation=(1, -2), digits=(0, 1, 4, 5))
-    with pytest.raises(ValueError, match=r"^digits must be values of E2M1, not 5$"):
-        Minifloat().steps(listed)
-
-
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
@@ -195,3 +146,9 @@ def test_activations_wider_than_a_lane_are_refused():
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Minifloat(act_bits=3).steps(wide)
     assert len(Minifloat(act_bits=4).steps(wide)) == 1
+
+
+def test_a_listed_digit_without_a_code_is_refused():
+    listed = Segment(columns=4, weight=(1, 2, 4), activation=(1, -2), digits=(0, 1, 4, 5))
+    with pytest.raises(ValueError, match=r"^digits must be values of E2M1, not 5$"):
+        Minifloat().steps(listed)

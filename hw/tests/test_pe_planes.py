@@ -10,15 +10,11 @@ import numpy as np
 import pytest
 
 import hw.pe.planes
-from algo.bitplane.activations import Activations
-from algo.bitplane.build import from_digits
-from algo.bitplane.format import Digit, Format
 from hw import pysim
 from hw.beats import Beats
 from hw.pe.planes import SAMPLES, PlaneParallel, groups, plane_count
 from hw.spec import Beat, Segment, horner, signed_bits
 from hw.tests.flops import flops
-from sim import judge, schedule
 
 INT4 = (1, 2, 4, -8)
 INT8 = (1, 2, 4, 8, 16, 32, 64, -128)
@@ -119,32 +115,6 @@ def test_only_the_group_with_the_sign_counts_its_highest_plane_negative():
 def test_a_step_that_says_nothing_has_the_segments_kinds_of_digits():
     one = Segment(columns=1, weight=(1,), activation=(1,), w_bipolar=True)
     assert horner((1,), (1,))[0].kinds(one) == {"w_bipolar": True, "x_bipolar": False}
-
-
-@pytest.mark.parametrize("shape", [(2, 1), (4, 1), (1, 4), (2, 4), (3, 3)], ids=str)
-@pytest.mark.parametrize(
-    ("coefs", "digit", "digits"),
-    [
-        (INT4, Digit.UNIPOLAR, range(-8, 8)),
-        ((1, 2, 4), Digit.UNIPOLAR, range(8)),
-        ((1, 2), Digit.BIPOLAR, range(-3, 4, 2)),
-        ((1, -1), Digit.UNIPOLAR, range(-1, 2)),
-    ],
-    ids=str,
-)
-def test_a_matrix_of_any_integers_equals_the_judge(shape, coefs, digit, digits):
-    rng = np.random.default_rng(3)
-    fmt = Format(name="f", digit=digit, coefs=coefs, group=64, published_bits=1.0, source="test")
-    matrix = from_digits(fmt, rng.choice(digits, (2, 75)), np.ones((2, 2)))
-    spec = PlaneParallel(lanes=20, acc_width=24, w_planes=shape[0], x_planes=shape[1])
-    at = np.arange(2)
-    for bits in (1, 3, 8):
-        most = 1 << bits - 1
-        x = rng.choice([-1, 1], (2, 75)) if bits == 1 else rng.integers(-most, most, (2, 75))
-        act = Activations(values=x, bits=bits, scale=np.ones(2, np.float32))
-        work = schedule.work(matrix, [act], spec, at, at)
-        items = np.array(spec.items(work.beats))
-        np.testing.assert_array_equal(schedule.assemble(work, items), judge.integer_sums(matrix, [act]))
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 
 import hw.pe.selectadd
-from algo.bitplane.activations import Activations
-from algo.bitplane.build import from_digits
-from algo.bitplane.format import Digit, Format
 from hw import pysim
 from hw.beats import Beats
 from hw.pe.selectadd import SAMPLES, SelectAdd, sign_places, signs
 from hw.spec import Beat, Segment
 from hw.tests.flops import flops
-from sim import judge, schedule
 
 INT8 = (1, 2, 4, 8, 16, 32, 64, -128)
 
@@ -102,33 +98,6 @@ def test_a_place_takes_a_beat_and_what_signs_cannot_make_takes_one_more():
         ((), True),
         ((), True),
     ]
-
-
-@pytest.mark.parametrize("ternary", [True, False])
-@pytest.mark.parametrize(
-    ("coefs", "digit", "digits"),
-    [
-        ((1, 2, -4), Digit.UNIPOLAR, range(-4, 4)),
-        ((1, 2), Digit.BIPOLAR, range(-3, 4, 2)),
-        ((1, -1), Digit.UNIPOLAR, range(-1, 2)),
-    ],
-    ids=str,
-)
-def test_a_matrix_of_any_integers_equals_the_judge(ternary, coefs, digit, digits):
-    rng = np.random.default_rng(3)
-    fmt = Format(name="f", digit=digit, coefs=coefs, group=64, published_bits=1.0, source="test")
-    matrix = from_digits(fmt, rng.choice(digits, (2, 75)), np.ones((2, 2)))
-    for bits in (1, 5, 8):
-        x = (
-            rng.choice([-1, 1], (2, 75))
-            if bits == 1
-            else rng.integers(-(1 << bits - 1), 1 << bits - 1, (2, 75))
-        )
-        act = Activations(values=x, bits=bits, scale=np.ones(2, np.float32))
-        spec = SelectAdd(lanes=9, acc_width=24, ternary=ternary)
-        work = schedule.work(matrix, [act], spec, np.arange(2), np.arange(2))
-        items = np.array(spec.items(work.beats))
-        np.testing.assert_array_equal(schedule.assemble(work, items), judge.integer_sums(matrix, [act]))
 
 
 def test_activations_wider_than_a_lane_are_refused():

@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 
 import hw.pe.ternary
-from algo.bitplane.activations import Activations
-from algo.bitplane.build import from_digits
-from algo.bitplane.format import Digit, Format
 from hw import pysim
 from hw.beats import Beats
 from hw.pe.ternary import SAMPLES, Ternary, trit_places, trits
 from hw.spec import Beat, Segment
 from hw.tests.flops import flops
-from sim import judge, schedule
 
 
 def bits(flags) -> int:
@@ -103,30 +99,6 @@ def test_the_highest_plane_of_an_activation_is_subtracted():
         ((0, 1), (1,), False, True),
         ((0, 1), (0,), True, False),
     ]
-
-
-@pytest.mark.parametrize(
-    ("coefs", "digit", "digits"),
-    [
-        ((1, 2, -4), Digit.UNIPOLAR, range(-4, 4)),
-        ((1, 2), Digit.BIPOLAR, range(-3, 4, 2)),
-        ((1, -1), Digit.UNIPOLAR, range(-1, 2)),
-        ((1, -1, 4, -4), Digit.UNIPOLAR, (-5, -4, -3, -1, 0, 1, 3, 4, 5)),
-    ],
-    ids=str,
-)
-def test_a_matrix_of_any_integers_equals_the_judge(coefs, digit, digits):
-    rng = np.random.default_rng(3)
-    fmt = Format(name="f", digit=digit, coefs=coefs, group=64, published_bits=1.0, source="test")
-    matrix = from_digits(fmt, rng.choice(digits, (2, 75)), np.ones((2, 2)))
-    spec = Ternary(lanes=20, acc_width=24)
-    for act_bits in (1, 3, 8):
-        most = 1 << act_bits - 1
-        x = rng.choice([-1, 1], (2, 75)) if act_bits == 1 else rng.integers(-most, most, (2, 75))
-        act = Activations(values=x, bits=act_bits, scale=np.ones(2, np.float32))
-        work = schedule.work(matrix, [act], spec, np.arange(2), np.arange(2))
-        items = np.array(spec.items(work.beats))
-        np.testing.assert_array_equal(schedule.assemble(work, items), judge.integer_sums(matrix, [act]))
 
 
 @pytest.mark.parametrize("spec", [SAMPLES[0], Ternary(lanes=20, levels=2)], ids=repr)

@@ -50,6 +50,8 @@ def test_the_list_says_what_runs_a_file(tmp_path, capsys):
     assert set(members) == set(family.names("hw.pe"))
     assert members["bitserial"]["runs it"] == "yes"
     assert "masked 1 bit x int8" in members["bitserial"]["runs"]
+    assert members["twoplane"]["runs it"] == "yes"
+    assert members["fpmac"]["runs it"].startswith("pe must sum integers exactly")
 
 
 def test_an_array_is_a_block_as_a_pe_is():
