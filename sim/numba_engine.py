@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from algo.bitplane.activations import Activations
 from algo.bitplane.decode import SUM_LIMIT, check_fit, sum_bound
 from algo.bitplane.matrix import PackedMatrix
-from sim.kernels.contract import Prepared, Writes, kernels
+from sim.kernels.contract import Prepared, Writes, aligned, kernels
 
 Int = NDArray[np.int64]
 
@@ -47,7 +47,8 @@ class Lowered:
         kernel of that name, or it does not take this case.
         """
         self._check(activations)
-        sums = np.empty((len(activations), len(activations[0].values), self.matrix.rows), np.int64)
+        shape = (len(activations), len(activations[0].values), self.matrix.rows)
+        sums = aligned(8 * shape[0] * shape[1] * shape[2]).view(np.int64).reshape(shape)
         for out, stream, act in zip(sums, self._streams, activations, strict=True):
             _, prepared = self._choose(stream, act, kernel)
             # Asking for the protocol itself takes as long as a small product.

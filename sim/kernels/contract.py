@@ -64,6 +64,13 @@ class Kernel(Protocol):
         ...
 
 
+def aligned(size: int) -> NDArray[np.uint8]:
+    """Bytes that begin where a cache line does: a vector then never lies in two."""
+    whole = np.empty(size + 64, np.uint8)
+    start = -whole.ctypes.data % 64
+    return whole[start : start + size]
+
+
 @cache
 def kernels() -> Mapping[str, Kernel]:
     """Every kernel of the package by its name, in the order of file names."""

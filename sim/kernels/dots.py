@@ -13,7 +13,7 @@ from algo.bitplane.activations import Activations
 from algo.bitplane.matrix import PackedMatrix
 from sim.kernels import dots_layout
 from sim.kernels.codes import Codes, lower
-from sim.kernels.contract import Sums
+from sim.kernels.contract import Sums, aligned
 from sim.kernels.dots_kernels import (
     NEAR,
     TOKENS,
@@ -131,9 +131,7 @@ class Dots:
             self._add(act, slice(None), _NO_BYTES, out.reshape(-1), fresh)
             return
         at_once = max(8, BLOCK_BYTES // (4 * quads) // 8 * 8)
-        scratch = dots_layout.aligned(
-            max(NEAR, quads * PANEL) if any(laid.folds for laid in self.laid) else 0
-        )
+        scratch = aligned(max(NEAR, quads * PANEL) if any(laid.folds for laid in self.laid) else 0)
         for start in range(0, tokens, at_once):
             part = slice(start, min(start + at_once, tokens))
             self._add(act, part, scratch, out[part].reshape(-1), fresh)
@@ -149,7 +147,8 @@ class Dots:
         x = np.empty(padded * int(columns.quads[-1]) * 4, np.int8)
         sums = np.empty(tokens * len(columns.group), np.int64)
         together = 1 if tokens == 1 else TOKENS
-        wide = np.zeros(2 * together * ROWS, np.int64)
+        wide = aligned(2 * together * ROWS * 8).view(np.int64)
+        wide[:] = 0
         narrow = np.zeros(ROWS if tokens == 1 else TOKENS, np.int32)
         for shift, keep in _runs(act.bits):
             take_activations(flat, tokens, columns, shift, keep, x, sums)

@@ -1,6 +1,7 @@
 """Compiled loops of the byte kernels: activations into quads, codes into bytes, tiles into sums.
 
 Arrays are flat. Columns lie group by group, each group padded to whole quads; activations are 0 there.
+What ends a tile is inlined: a call counts references to its arrays, and each count waits for pending stores.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ def multiply(
                     put_sums(wide, token * ROWS, block.factor, block.fresh, rows, panel * ROWS, out, to)
 
 
-@kernel
+@kernel(inline="always")
 def take_scaled(wide: NDArray[np.int64], at: int, mantissa: int, to: int) -> None:
     """Move a token's sums of a group, times its mantissa, within ``wide``."""
     for i in range(0, ROWS, 8):
@@ -241,7 +242,7 @@ def _expand(codes: Any, at: int, vectors: int, folds: int, step: int, out: Any, 
                 to += PANEL
 
 
-@kernel
+@kernel(inline="always")
 def put_sums(wide: Any, at: int, factor: int, fresh: bool, rows: int, row: int, out: Any, to: int) -> None:
     """Add a token's sums to ``out``, or write them if fresh; padding left out."""
     by = splat_u64x8(factor)

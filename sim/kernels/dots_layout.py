@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.kernels.codes import Int
+from sim.kernels.contract import aligned
 from sim.kernels.dots_kernels import Columns, Laid
 from sim.kernels.dots_tile import BLOCKS, PANEL, ROWS
 
@@ -41,13 +42,6 @@ class Coding(Protocol):
     def zero(self) -> int: ...
     @property
     def multiplier(self) -> Int: ...
-
-
-def aligned(size: int) -> NDArray[np.uint8]:
-    """Bytes that begin where a cache line does: a vector then never lies in two."""
-    whole = np.empty(size + 64, np.uint8)
-    start = -whole.ctypes.data % 64
-    return whole[start : start + size]
 
 
 def columns(matrix: Extent, bits: Sequence[int]) -> Columns:

@@ -21,7 +21,7 @@ from algo.bitplane.activations import Activations
 from algo.bitplane.matrix import PackedMatrix
 from sim.kernels import cpu, dots_layout
 from sim.kernels.codes import Code, Codes, Int, lower
-from sim.kernels.contract import Sums
+from sim.kernels.contract import Sums, aligned
 from sim.kernels.dots import INT32
 from sim.kernels.dots_kernels import Block, Columns, take_activations
 from sim.kernels.dots_tile import BLOCKS, ROWS
@@ -84,7 +84,7 @@ class Tables:
         """Add the stream's sums; see `sim.kernels.contract.Prepared`."""
         columns, width = self.columns, int(self.columns.quads[-1]) * 4
         x, sums = np.empty(width, np.int8), np.empty(len(columns.group), np.int64)
-        tables = dots_layout.aligned(width // 16 * TABLE * 2).view(np.int16)
+        tables = aligned(width // 16 * TABLE * 2).view(np.int16)
         for token, values in enumerate(act.values):
             mantissas = _NONE
             if act.mantissa is not None:
@@ -99,7 +99,7 @@ class Tables:
 def lay(matrix: PackedMatrix, code: Code, rest: Int | None, columns: Columns) -> Looked:
     """A code matrix as indices."""
     words, blocks = int(columns.quads[-1]) // 4, -(-matrix.rows // BOTH)
-    indices = dots_layout.aligned(blocks * words * code.bits * BOTH * 2).view(np.uint16)
+    indices = aligned(blocks * words * code.bits * BOTH * 2).view(np.uint16)
     shaped = indices.reshape(blocks, words, code.bits, BOTH)
     step = 8 * BOTH
     for first in range(0, matrix.rows, step):
