@@ -1,4 +1,4 @@
-"""PEs that read weights by integer digit, on matrices of every kind of integers and any width of activations."""
+"""PEs that read weights by integer digit, on matrices of every kind and activations of any width."""
 
 import numpy as np
 import pytest
