@@ -16,7 +16,8 @@ STUDY_KEYS = (
 )
 ARRAY_KEYS = (
     "rows, columns, clock_hz, weight_buffer_bits, activation_buffer_bits, dram_bits_per_cycle, dataflow, "
-    "outer, planes, buffers, result_buffer_bits, dram_latency, scale_clocks, skip, pack_kept"
+    "outer, planes, buffers, result_buffer_bits, dram_latency, scale_clocks, skip, pack_kept, network, "
+    "operand_registers"
 )
 
 REFUSED = {
