@@ -10,6 +10,7 @@ from typing import Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from algo.bitplane.activations import MAX_BITS
 from hw.spec import Activity, ArraySpec
 from planeforge.hardware import DEFAULT_PE
 
@@ -63,7 +64,7 @@ class StudyTable(_Table):
     calibration: str = DEMO  #: text for the methods that calibrate
     windows: int | None = Field(None, ge=2)  #: scored windows of the text; None: all
     calibration_windows: int | None = Field(None, ge=1)  #: windows of calibration text; None: all
-    act_bits: int = Field(8, ge=1, le=16)  #: bits of an activation integer
+    act_bits: int = Field(8, ge=1, le=MAX_BITS)  #: bits of an activation integer
     tokens: int = Field(64, ge=1)  #: in a batch on the array
     tech: str = "asap7"
     dram: str = "lpddr5"

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from algo.bitplane import words
 
-MAX_BITS = 16  #: widest activation integer the engines take
+MAX_BITS = 20  #: widest activation integer the engines take: E4M3 has 19, in units of its smallest value
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -102,7 +102,7 @@ def test_activations_that_do_not_fit_are_refused_with_the_numbers():
     far[3, 4] = -1e39
     message = "activations must be at most 3.403e+38 in magnitude, not -1e+39"
     refused(ValueError, message, far)
-    refused(ValueError, "act-bits must be an integer from 1 to 16, not 17", x, act_bits=17)
+    refused(ValueError, "act-bits must be an integer from 1 to 20, not 21", x, act_bits=21)
     refused(ValueError, "engine must be one of torch, numba, integer, not 'gpu'", x, engine="gpu")
 
 

@@ -38,7 +38,7 @@ REFUSED = {
     ),
     "text for a number": ('windows = "8"\n' + FORMAT, "windows must be a valid integer, not '8'"),
     "too few windows": ("windows = 1\n" + FORMAT, "windows must be greater than or equal to 2, not 1"),
-    "too many bits": ("act_bits = 17\n" + FORMAT, "act_bits must be less than or equal to 16, not 17"),
+    "too many bits": ("act_bits = 21\n" + FORMAT, "act_bits must be less than or equal to 20, not 21"),
     "a number for a table": ("pe = 3\n" + FORMAT, "pe must be a table, not 3"),
     "a table for a list": ("[formats]\nmethod = 3", "formats must be an array of tables, not {'method': 3}"),
     "an unknown method": (

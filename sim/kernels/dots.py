@@ -163,7 +163,5 @@ class Dots:
 
 def _runs(bits: int) -> list[tuple[int, int]]:
     """Shifts and masks that cut activations into signed bytes: seven bits each, the rest at the top."""
-    if bits <= 8:
-        return [(0, -1)]
-    low = [(0, 127)] if bits <= 15 else [(0, 127), (7, 127)]
-    return [*low, (7 * len(low), -1)]
+    low = max(0, -(-(bits - 8) // 7))
+    return [*((7 * run, 127) for run in range(low)), (7 * low, -1)]

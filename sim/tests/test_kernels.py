@@ -121,13 +121,13 @@ def cases(draw, of, widths):
 
 
 @settings(deadline=None, max_examples=25)
-@given(cases(matrices(), [1, 1, 2, 3, 8, 16]))
+@given(cases(matrices(), [1, 1, 2, 3, 8, 16, 20]))
 def test_kernels_equal_the_judge_on_small_matrices_of_every_kind(case):
     check_all(*case)
 
 
 @settings(deadline=None, max_examples=25)
-@given(cases(tall(), [1, 1, 2, 4, 8, 16]))
+@given(cases(tall(), [1, 1, 2, 4, 8, 16, 19]))
 def test_kernels_equal_the_judge_on_matrices_larger_than_their_blocks(case):
     check_all(*case)
 

@@ -157,7 +157,7 @@ def test_activations_of_another_width_or_stream_count_are_refused():
         decode.check_fit(matrix, [act, act])
 
 
-@given(st.integers(2, 16), st.integers(0, 2**32 - 1))
+@given(st.integers(2, 20), st.integers(0, 2**32 - 1))
 def test_activation_planes_sum_back_to_the_integers(bits, seed):
     rng = np.random.default_rng(seed)
     act = quantize_activations(rng.normal(size=(3, 70)), bits)
@@ -187,8 +187,8 @@ def test_one_bit_activations_are_signs_and_zero_counts_as_plus_one():
     [
         ([1.0], 8, "activations must have two axes [tokens, columns], not shape [1]"),
         ([[float("inf")]], 8, "activations must be finite, not NaN or infinity"),
-        ([[1.0]], 17, "act-bits must be an integer from 1 to 16, not 17"),
-        ([[1.0]], 0, "act-bits must be an integer from 1 to 16, not 0"),
+        ([[1.0]], 21, "act-bits must be an integer from 1 to 20, not 21"),
+        ([[1.0]], 0, "act-bits must be an integer from 1 to 20, not 0"),
     ],
 )
 def test_bad_activations_are_refused(x, bits, message):

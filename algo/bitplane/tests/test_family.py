@@ -13,5 +13,5 @@ def test_members_are_the_modules_of_the_folder_without_its_tests():
 
 
 def test_an_unknown_member_is_refused_with_the_members_named():
-    with pytest.raises(ValueError, match=r"^bitplane must be one of activations, .*, words, not 'x'$"):
+    with pytest.raises(ValueError, match=r"^bitplane must be one of activation-formats, .*, words, not 'x'$"):
         family.load("algo.bitplane", "x")
