@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from planeforge import texts
 
 if TYPE_CHECKING:
+    from algo.bitplane.activation_formats import ActFormat
     from algo.bitplane.matrix import PackedMatrix
     from algo.checkpoint import Checkpoint
     from algo.evaluation import Score
@@ -29,6 +30,7 @@ def evaluate(
     characters: int | None = None,
     engine: str = FLOAT,
     act_bits: int = 8,
+    act_format: str = "",
     reference: Path | None = None,
     progress: Moved = lambda share, doing: None,
 ) -> dict[str, Any]:
@@ -36,16 +38,21 @@ def evaluate(
 
     Parameters: model, a Hugging Face directory or a packed model; method, quantize with it first: the model
     as it is then is the reference; engine, float activations on dequantized weights, or the exact integers at
-    ``act_bits``; reference, Hugging Face directory of the original, for a model that comes quantized.
+    ``act_bits`` or in the format ``act_format``; reference, Hugging Face directory of the original, for a
+    model that comes quantized.
 
     Raises ValueError for an unknown engine, settings that do not go together, or a reference of another
     architecture, shape or vocabulary.
     """
     from algo import evaluation
+    from algo.bitplane import activation_formats
     from planeforge.packed import is_packed
 
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    act = activation_formats.get(act_format) if act_format else None
+    if act is not None and engine == FLOAT:
+        raise ValueError(f"act-format must be left out with engine {FLOAT}, not {act_format!r}")
     body = texts.held_out(text)[:characters]
     packed = is_packed(model)
     if packed and method is not None:
@@ -70,7 +77,7 @@ def evaluate(
     tokens = evaluation.tokens(checkpoint, body)
     if reference is not None and original is not None:
         _check_same(original, checkpoint)
-    quantized = _with_engine(checkpoint.model, matrices, engine, act_bits)
+    quantized = _with_engine(checkpoint.model, matrices, engine, act_bits, act)
     remembered = None
     if original is not None:
         progress(0.5, "reference")
@@ -89,7 +96,8 @@ def evaluate(
         "window": window,
         "stride": stride,
         **({} if reference is None else {"reference": str(reference)}),
-        **({} if engine == FLOAT else {"act_bits": act_bits}),
+        **({} if engine == FLOAT else {"act_bits": act_bits if act is None else act.bits}),
+        **({} if act is None else {"act_format": act.name}),
     }
 
 
@@ -140,12 +148,14 @@ def _from_source(
     return replace(checkpoint, model=done.model), done.matrices, method
 
 
-def _with_engine(model: Any, matrices: Mapping[str, PackedMatrix], engine: str, act_bits: int) -> Any:
+def _with_engine(
+    model: Any, matrices: Mapping[str, PackedMatrix], engine: str, act_bits: int, act: ActFormat | None
+) -> Any:
     if engine == FLOAT or not matrices:
         return model
     from sim.linear import swap
 
-    return swap(model, dict(matrices), engine, act_bits)
+    return swap(model, dict(matrices), engine, act_bits, act)
 
 
 def _figures(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+    from algo.bitplane.activation_formats import ActFormat
     from algo.bitplane.activations import Activations
     from algo.bitplane.matrix import PackedMatrix
     from hw.beats import Beats
@@ -56,10 +57,17 @@ class Simulation:
         }
 
 
-def streams(matrix: PackedMatrix, x: ArrayLike, act_bits: int) -> list[Activations]:
-    """The quantized activation streams a matrix reads of float activations [tokens, columns]."""
+def streams(
+    matrix: PackedMatrix, x: ArrayLike, act_bits: int, act: ActFormat | None = None
+) -> list[Activations]:
+    """The quantized activation streams a matrix reads of float activations [tokens, columns].
+
+    Parameters: act, a format in place of ``act_bits``; the matrix is then one that it has regrouped.
+    """
     from algo.bitplane.activations import quantize_activations
 
+    if act is not None:
+        return act.streams(matrix, x)
     factors = [None if name is None else matrix.factors[name] for name in matrix.streams]
     return [quantize_activations(x, act_bits, factor) for factor in factors]
 
@@ -72,10 +80,12 @@ def simulate(
     engine: str = "numba",
     array: ArraySpec | None = None,
     sample: int | None = None,
+    act: ActFormat | None = None,
 ) -> Simulation:
     """Run a packed matrix on activations, real [tokens, columns].
 
-    Parameters: sample, rows and tokens whose registers' toggles are followed; None: all (`sim.activity`).
+    Parameters: sample, rows and tokens whose registers' toggles are followed; None: all (`sim.activity`);
+    act, a format of the activations in place of ``act_bits``.
 
     Raises ValueError for an unknown engine, activations that do not fit, or a PE whose accumulator may not
     hold an item; TypeError for activations that are no real numbers.
@@ -93,19 +103,21 @@ def simulate(
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     x = _checked(matrix, x)
+    if act is not None:
+        matrix, act_bits = act.regrouped(matrix), act.bits
     spec = array or default_array()
-    check_pe(matrix, streams(matrix, x[:1], act_bits), spec.pe)
+    check_pe(matrix, streams(matrix, x[:1], act_bits, act), spec.pe)
     sums = np.empty((len(matrix.streams), len(x), matrix.rows), np.int64)
     outputs = np.empty((len(x), matrix.rows), np.float32)
     for rows, part in _parts(matrix, engine):
         for tokens in _token_parts(x):
-            acts = streams(part, x[tokens], act_bits)
+            acts = streams(part, x[tokens], act_bits, act)
             sums[:, tokens, rows] = ENGINES[engine](part, acts)
             _convert(part, acts, sums[:, tokens, rows], outputs[tokens, rows])
     batches = Batches(
         tokens=len(x),
         bits=act_bits,
-        each=lambda: (streams(matrix, x[tokens], act_bits) for tokens in _token_parts(x)),
+        each=lambda: (streams(matrix, x[tokens], act_bits, act) for tokens in _token_parts(x)),
     )
     counted = measure(matrix, batches, spec, sample=sample) if countable(spec) else None
     work = shape(matrix, act_bits, len(x))
@@ -121,7 +133,9 @@ def simulate(
     )
 
 
-def first_beats(matrix: PackedMatrix, x: ArrayLike, act_bits: int, pe: PeSpec, count: int) -> Beats:
+def first_beats(
+    matrix: PackedMatrix, x: ArrayLike, act_bits: int, pe: PeSpec, count: int, act: ActFormat | None = None
+) -> Beats:
     """The first ``count`` beats of the first token's first output, or all if there are fewer.
 
     Raises ValueError and TypeError as `simulate`, if there is no token, or if ``count`` is not positive.
@@ -137,9 +151,9 @@ def first_beats(matrix: PackedMatrix, x: ArrayLike, act_bits: int, pe: PeSpec, c
     x = _checked(matrix, x)
     if not len(x):
         raise ValueError("activations must have at least 1 token to trace, not 0")
-    _, part = next(iter(split(matrix)))
+    _, part = next(iter(split(matrix if act is None else act.regrouped(matrix))))
     at = np.zeros(1, np.int64)
-    beats = work(part, streams(part, x[:1], act_bits), pe, at, at).beats
+    beats = work(part, streams(part, x[:1], act_bits, act), pe, at, at).beats
     kept = {name: getattr(beats, name)[:count] for name in ("w", "x", "mask", "flags")}
     return Beats(lanes=beats.lanes, **kept)
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from algo.bitplane.activation_formats import ActFormat
 from algo.bitplane.activations import Activations
 from algo.bitplane.decode import dequantize
 from algo.bitplane.matrix import PackedMatrix
@@ -77,8 +78,9 @@ class LastRead:
 class PlaneLinear(torch.nn.Module):
     """A linear layer of packed weights.
 
-    With an integer engine every token's activations are quantized to ``act_bits``, the sums are exact, and
-    the one conversion follows; with ``float`` the dequantized weights meet the activations as they are.
+    With an integer engine every token's activations are quantized to ``act_bits``, or by the format ``act``
+    where one is given, the sums are exact, and the one conversion follows; with ``float`` the dequantized
+    weights meet the activations as they are.
     """
 
     bias: torch.Tensor | None
@@ -91,11 +93,13 @@ class PlaneLinear(torch.nn.Module):
         act_bits: int = 8,
         bias: torch.Tensor | None = None,
         last: LastRead | None = None,
+        act: ActFormat | None = None,
     ) -> None:
         super().__init__()
         if engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-        self.matrix, self.engine, self.act_bits = matrix, engine, act_bits
+        matrix = matrix if act is None else act.regrouped(matrix)
+        self.matrix, self.engine, self.act_bits, self.act = matrix, engine, act_bits, act
         self.in_features, self.out_features = matrix.columns, matrix.rows
         self.register_buffer("bias", bias)
         self._sums = None if engine == "float" else PREPARE[engine](matrix)
@@ -108,10 +112,15 @@ class PlaneLinear(torch.nn.Module):
         """float32 [..., rows] of activations [..., columns]."""
         if self._sums is None:
             return torch.nn.functional.linear(x, self.weight, self.bias)
-        streams = [self._last.quantized(x, self.act_bits, factor) for factor in self._factors]
+        streams = self._streams(x)
         y = torch.from_numpy(self._outputs.of(streams, self._sums(streams)))
         y = y.reshape(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
+
+    def _streams(self, x: torch.Tensor) -> list[Activations]:
+        if self.act is None:
+            return [self._last.quantized(x, self.act_bits, factor) for factor in self._factors]
+        return self.act.streams(self.matrix, x.detach().reshape(-1, x.shape[-1]).float().numpy())
 
 
 class ProductLinear(torch.nn.Module):
@@ -124,12 +133,13 @@ class ProductLinear(torch.nn.Module):
         act_bits: int = 8,
         bias: torch.Tensor | None = None,
         last: LastRead | None = None,
+        act: ActFormat | None = None,
     ) -> None:
         super().__init__()
         if stages.inner is None:
             raise ValueError("stages must hold an inner factor, not the outer alone")
         self.out_features, self.in_features = stages.shape
-        self.inner = PlaneLinear(stages.inner, engine, act_bits, last=last)
+        self.inner = PlaneLinear(stages.inner, engine, act_bits, last=last, act=act)
         self.outer = PlaneLinear(stages.outer, engine, max(act_bits, INNER_BITS), bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -138,10 +148,17 @@ class ProductLinear(torch.nn.Module):
         return y
 
 
-def swap(model: Any, matrices: Mapping[str, PackedMatrix], engine: str, act_bits: int = 8) -> Any:
+def swap(
+    model: Any,
+    matrices: Mapping[str, PackedMatrix],
+    engine: str,
+    act_bits: int = 8,
+    act: ActFormat | None = None,
+) -> Any:
     """A copy of a torch model whose named linear layers compute with packed weights.
 
-    Matrices are named as `algo.formats.stages` says: of a product, both.
+    Matrices are named as `algo.formats.stages` says: of a product, both. Activations have ``act_bits``, or
+    the format ``act``.
 
     Raises ValueError if a name is no linear layer of the model, or a matrix has another shape.
     """
@@ -155,13 +172,18 @@ def swap(model: Any, matrices: Mapping[str, PackedMatrix], engine: str, act_bits
             wanted, given = list(found.weight.shape), list(stages.shape)
             raise ValueError(f"matrix {name} must have shape {wanted}, not {given}")
         bias = None if found.bias is None else found.bias.detach()
-        setattr(swapped.get_submodule(parent_name), child, _packed(stages, engine, act_bits, bias, last))
+        setattr(swapped.get_submodule(parent_name), child, _packed(stages, engine, act_bits, bias, last, act))
     return swapped
 
 
 def _packed(
-    stages: Stages, engine: str, act_bits: int, bias: torch.Tensor | None, last: LastRead
+    stages: Stages,
+    engine: str,
+    act_bits: int,
+    bias: torch.Tensor | None,
+    last: LastRead,
+    act: ActFormat | None,
 ) -> torch.nn.Module:
-    if stages.inner is None:
-        return PlaneLinear(stages.outer, engine, act_bits, bias, last)
-    return ProductLinear(stages, engine, act_bits, bias, last)
+    made = PlaneLinear if stages.inner is None else ProductLinear
+    of = stages.outer if stages.inner is None else stages
+    return made(of, engine, act_bits, bias, last, act)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ def evaluate(
     characters: int | None = typer.Option(None, min=2, help="Score only the first so many characters."),
     engine: str = typer.Option("float", help="float, integer or numba (exact integers at --act-bits)."),
     act_bits: int = typer.Option(8, help="Bits of an activation integer, for the integer engines."),
+    act_format: str = typer.Option("", help="Activation format in its place: mxfp4, nvint4, int8-g128, ..."),
     reference: Path | None = typer.Option(
         None, help="Hugging Face directory of the original: KL, flip rate and increase of a packed model."
     ),
@@ -44,6 +45,7 @@ def evaluate(
             characters=characters,
             engine=engine,
             act_bits=act_bits,
+            act_format=act_format,
             reference=reference,
             progress=moved,
         )

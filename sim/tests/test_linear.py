@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from algo.bitplane import decode
+from algo.bitplane import activation_formats, decode
 from algo.bitplane.activations import quantize_activations
 from algo.bitplane.build import from_digits
 from algo.formats.stages import Stages
-from sim.linear import ENGINES, LastRead, PlaneLinear, ProductLinear, swap
+from sim.linear import ENGINES, PREPARE, LastRead, PlaneLinear, ProductLinear, swap
 from sim.tests.test_activity import INT2, layer
 
 
@@ -150,3 +150,19 @@ def test_a_tensor_in_the_place_of_one_that_is_gone_is_read_anew():
         x = torch.randn(3, 70, generator=torch.Generator().manual_seed(seed))
         np.testing.assert_array_equal(one(x).numpy(), PlaneLinear(matrix, "integer", 6)(x).numpy())
         del x
+
+
+@pytest.mark.parametrize("name", ["mxfp4", "nvint4", "int6-g24", "mxfp8-e4m3"])
+def test_activations_of_a_format_give_the_judges_output_under_every_engine(name):
+    act = activation_formats.get(name)
+    rng = np.random.default_rng(0)
+    matrix, _ = layer()
+    x = rng.normal(size=(2, 3, 70)).astype(np.float32)
+    wide = act.regrouped(matrix)
+    streams = act.streams(wide, x.reshape(6, 70))
+    wanted = decode.outputs(wide, streams, decode.integer_sums(wide, streams)).reshape(2, 3, 10)
+    for engine in PREPARE:
+        found = PlaneLinear(matrix, engine, act=act)(torch.from_numpy(x))
+        np.testing.assert_array_equal(found.numpy(), wanted)
+    real = x @ decode.dequantize(matrix).T
+    assert np.linalg.norm(wanted - real) < 0.15 * np.linalg.norm(real)
