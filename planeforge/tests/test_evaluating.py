@@ -48,6 +48,23 @@ def test_without_a_reference_its_figures_are_null_and_the_window_is_stated(packe
     assert (found["window"], found["stride"]) == (128, 64)
 
 
+def test_coarser_activations_of_a_format_cost_more_and_every_engine_agrees(packed, capsys):
+    reads = ("--reference", SMALL, "--act-format")
+    loss = {}
+    for name in ("mxint8", "mxfp4", "int2"):
+        found = printed(capsys, "eval", packed, "--engine", "numba", *reads, name)
+        assert found["act_format"] == name
+        loss[name] = found["kl_nats"]
+    assert loss["mxint8"] < loss["mxfp4"] < loss["int2"]
+    exact = printed(capsys, "eval", packed, "--engine", "integer", *reads, "mxfp4")
+    assert exact["kl_nats"] == loss["mxfp4"]
+
+
+def test_a_format_of_activations_needs_an_engine_that_rounds_them(packed, capsys):
+    assert main(["eval", str(packed), "--act-format", "mxfp4"]) == 2
+    assert "act-format must be left out with engine float, not 'mxfp4'" in capsys.readouterr().err
+
+
 def test_a_model_beside_itself_does_not_flip(capsys):
     found = printed(capsys, "eval", SMALL, "--reference", SMALL)
     assert (found["kl_nats"], found["flip_rate"], found["nats_per_token_increase"]) == (0, 0, 0)
