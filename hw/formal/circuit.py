@@ -19,13 +19,27 @@ hierarchy -top pe
 proc
 flatten -noscopeinfo
 opt
-techmap
+techmap -map ripple.v -map +/techmap.v
 dffunmap
 simplemap
 setundef -zero
 aigmap
 opt_clean
 write_json pe.json
+"""
+
+#: Adders whose carries ripple: fast carry networks hide which gates are an adder's.
+_RIPPLE = """
+(* techmap_celltype = "$lcu" *)
+module _80_lcu_ripple (P, G, CI, CO);
+parameter WIDTH = 1;
+(* force_downto *)
+input [WIDTH-1:0] P, G;
+input CI;
+(* force_downto *)
+output [WIDTH-1:0] CO;
+assign CO = G | (P & {CO, CI});
+endmodule
 """
 
 Bit = int | str  #: a net by Yosys' number, or a constant "0", "1", "x"
@@ -50,6 +64,7 @@ class Circuit:
     flops: Mapping[Bit, Bit]  #: a register's next value, by its output
     init: Mapping[Bit, str]  #: "0" or "1" by register, where the RTL has an initial value
     names: Mapping[Bit, str]  #: ``signal[bit]`` by net
+    words: Mapping[str, Sequence[Bit]]  #: bits by signal, lowest first
 
     def visit(self, roots: Sequence[Bit]) -> Iterator[Bit]:
         """Every net ``roots`` depend on, through registers too, each after what drives it, depth first."""
@@ -92,6 +107,7 @@ def of_rtlil(design: str) -> Circuit:
     with tempfile.TemporaryDirectory(prefix="planeforge-formal-") as name:
         folder = Path(name)
         (folder / "pe.il").write_text(design)
+        (folder / "ripple.v").write_text(_RIPPLE)
         toolchain.yosys(_GATES, folder)
         return of_json(json.loads((folder / "pe.json").read_text())["modules"]["pe"])
 
@@ -117,5 +133,6 @@ def of_json(module: Mapping[str, Any]) -> Circuit:
         text = net["attributes"].get("init", "")
         init |= {bit: value for bit, value in zip(net["bits"], reversed(text), strict=False) if value != "x"}
         names |= {bit: f"{name}[{place}]" for place, bit in enumerate(net["bits"]) if bit not in names}
+    words = {name: net["bits"] for name, net in module["netnames"].items()}
     ports = {name: port["bits"] for name, port in module["ports"].items()}
-    return Circuit(ports=ports, gates=gates, flops=flops, init=init, names=names)
+    return Circuit(ports=ports, gates=gates, flops=flops, init=init, names=names, words=words)

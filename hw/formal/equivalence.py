@@ -18,6 +18,7 @@ from hw.spec import PeSpec
 
 #: ``synth`` command that keeps registers, and the simulation models of the cells, by FPGA family.
 TARGETS = {
+    "ecp5": ("synth_ecp5 -noabc9 -nodsp -top pe", "-overwrite +/ecp5/cells_sim.v"),
     "xilinx": ("synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -nosrl -top pe", "+/xilinx/cells_sim.v"),
 }
 

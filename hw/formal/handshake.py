@@ -10,7 +10,8 @@ strong that it needs no hypothesis):
 3. Without stalls, ``o.valid`` is the ``last`` of the beat taken ``latency`` clocks before, and a clock that
    took no beat leaves the accumulator as it was.
 
-The base: after reset ``o.valid`` is low until the first beat can have come through.
+The base: after reset ``o.valid`` is low until the first beat can have come through. Of an array's PEs *any*
+state means one in which registers that always hold the same (`hw.formal.twins`) do.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from hw import toolchain
 from hw.formal.circuit import Bit, Circuit, of_rtlil
 from hw.formal.graph import FALSE, TRUE, Graph
+from hw.formal.twins import twins
 from hw.spec import PeSpec
 
 
@@ -30,7 +32,8 @@ def prove_handshake(spec: PeSpec) -> None:
     Raises: RuntimeError that names the port or the register that breaks which rule, and the values of
             registers (``name[bit]``) and inputs where it does; RuntimeError as `of_rtlil`
     """
-    proof = Proof(spec, of_rtlil(toolchain.rtlil(spec)), Graph())
+    proof = Proof(spec, of_rtlil(toolchain.rtlil(spec)), Graph(), {})
+    proof.pair()
     proof.refused()
     proof.moving()
     proof.arrival()
@@ -45,13 +48,29 @@ class Proof:
     spec: PeSpec
     circuit: Circuit
     graph: Graph
+    first: dict[Bit, Bit]  #: of registers that always hold the same, the one that stands for all
 
     def net(self, port: str) -> Bit:
         return self.circuit.ports[port][0]
 
     def any_state(self) -> dict[Bit, int]:
-        """Registers that hold anything."""
-        return {net: self.graph.variable(self.circuit.name(net)) for net in self.circuit.flops}
+        """Registers that hold anything; some the same."""
+        named = self.circuit.name
+        return {net: self.graph.variable(named(self.first.get(net, net))) for net in self.circuit.flops}
+
+    def waiting(self, level: int) -> dict[Bit, int]:
+        """Any state where ``o.valid``, and what always is the same, is at this level."""
+        valid = self.net("o__valid")
+        same = {net for net, one in self.first.items() if one == self.first.get(valid)}
+        return self.any_state() | dict.fromkeys({valid, *same}, level)
+
+    def pair(self) -> None:
+        """Find the registers that always hold the same."""
+
+        def step(state: Mapping[Bit, int], reset: bool) -> Mapping[Bit, int]:
+            return self.after(self.clock(state, 0, **({"rst": TRUE} if reset else {})))
+
+        self.first.update(twins(self.circuit, self.graph.variable, step))
 
     def clock(self, state: Mapping[Bit, int], number: int, **pinned: int) -> dict[Bit, int]:
         """All nets in a clock: inputs are anything, but for those pinned, by port (the lowest bit)."""
@@ -77,7 +96,7 @@ class Proof:
             raise RuntimeError(f"{self.circuit.name(net)} must {rule}; it does not with {shown or 'all 0'}")
 
     def refused(self) -> None:
-        state = self.any_state() | {self.net("o__valid"): TRUE}
+        state = self.waiting(TRUE)
         values = self.clock(state, 0, o__ready=FALSE, rst=FALSE)
         ready = self.net("i__ready")
         self.require("stay low while an item is refused", ready, values[ready], FALSE)
@@ -85,11 +104,9 @@ class Proof:
             self.require("keep its value while an item is refused", net, later, state[net])
 
     def moving(self) -> None:
-        state, valid, ready = self.any_state(), self.net("o__valid"), self.net("i__ready")
-        down, up = (
-            self.clock(state | {valid: FALSE}, 0, o__ready=level, rst=FALSE) for level in (FALSE, TRUE)
-        )
-        for values in (down, up, self.clock(state | {valid: TRUE}, 0, o__ready=TRUE, rst=FALSE)):
+        ready = self.net("i__ready")
+        down, up = (self.clock(self.waiting(FALSE), 0, o__ready=level, rst=FALSE) for level in (FALSE, TRUE))
+        for values in (down, up, self.clock(self.waiting(TRUE), 0, o__ready=TRUE, rst=FALSE)):
             self.require("be high while no item is refused", ready, values[ready], TRUE)
         for net, source in self.circuit.flops.items():
             self.require("not see o.ready while no item waits", net, down[source], up[source])
@@ -121,7 +138,8 @@ class Proof:
             )
 
     def after_reset(self) -> None:
-        valid, state = self.net("o__valid"), self.any_state()
+        valid = self.net("o__valid")
+        state = {net: self.graph.variable(self.circuit.name(net)) for net in self.circuit.flops}
         state = self.after(self.clock(state, 0, rst=TRUE))
         for number in range(1, self.spec.latency() + 1):
             self.require("stay low after reset until an item can come", valid, state[valid], FALSE)

@@ -7,39 +7,40 @@ from dataclasses import dataclass
 
 import pytest
 from amaranth import Signal
-from hypothesis import given
-from hypothesis import strategies as st
 
 from algo.bitplane import family
 from hw import toolchain
-from hw.formal import datapath, equivalence
+from hw.array import BroadcastArray
+from hw.formal import equivalence
 from hw.formal.circuit import of_json, of_rtlil
-from hw.formal.datapath import prove_datapath
 from hw.formal.graph import FALSE, TRUE, Graph
 from hw.formal.handshake import prove_handshake
+from hw.grid import Grid
 from hw.pe.bitserial import BitSerial, BitSerialPE
-from hw.spec import Beat, wrap
+from hw.spec import ArraySpec
 from hw.tests.faulty import Faulty
 
-SAMPLES = [spec for name in family.names("hw.pe") for spec in family.load("hw.pe", name).SAMPLES]
-#: The diagrams of a Wallace tree grow exponentially: 2 s at 24 lanes, out of reach from about 32.
-SMALL = [spec for spec in SAMPLES if spec.lanes <= 16]
+FAMILY = {name: family.load("hw.pe", name).SAMPLES for name in family.names("hw.pe")}
+FIRST = [samples[0] for samples in FAMILY.values()]
+#: Of these a netlist is proven in seconds; of the floating-point PE in minutes.
+LIGHT = [spec for spec in FIRST if spec not in FAMILY["fpmac"]]
+OTHERS = [spec for samples in FAMILY.values() for spec in samples[1:]]
+GRIDS = [
+    Grid(array=ArraySpec(pe=BitSerial(lanes=3, acc_width=8, levels=1), rows=2, columns=2)),
+    Grid(array=ArraySpec(pe=BitSerial(lanes=2, acc_width=6), rows=2, columns=2, operand_registers=1)),
+    Grid(array=ArraySpec(pe=BitSerial(lanes=3, acc_width=8), rows=2, columns=2, network="systolic")),
+]
 
 
-@pytest.mark.parametrize("spec", SAMPLES, ids=str)
+@pytest.mark.parametrize("spec", [*FIRST, *GRIDS, BitSerial()], ids=str)
 def test_streams_are_proven_for_any_stalls(spec):
     prove_handshake(spec)
 
 
-@pytest.mark.parametrize("spec", [*SMALL, BitSerial(lanes=12, acc_width=16)], ids=str)
-def test_datapath_is_proven_equal_to_integers(spec):
-    prove_datapath(spec)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("levels", [0, 1, 3])
-def test_datapath_of_24_lanes_is_proven_equal_to_integers(levels):
-    prove_datapath(BitSerial(lanes=24, acc_width=32, levels=levels))
+@pytest.mark.parametrize("spec", OTHERS, ids=str)
+def test_streams_of_every_other_sample_are_proven_for_any_stalls(spec):
+    prove_handshake(spec)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,26 @@ def test_datapath_of_24_lanes_is_proven_equal_to_integers(levels):
 def test_a_fault_of_the_streams_has_a_counterexample(fault, message):
     with pytest.raises(RuntimeError, match=message):
         prove_handshake(Faulty(lanes=5, acc_width=9, fault=fault))
+
+
+class PartingArray(BroadcastArray):
+    """One PE takes some of the beats alone."""
+
+    def connect(self, m, pe, valid, words, flags):
+        self.connected = getattr(self, "connected", 0) + 1
+        super().connect(m, pe, valid if self.connected < 3 else valid & flags[0], words, flags)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parting(Grid):
+    def create(self):
+        return PartingArray(self.array)
+
+
+def test_pes_of_an_array_that_part_are_found():
+    array = ArraySpec(pe=BitSerial(lanes=2, acc_width=6), rows=2, columns=2)
+    with pytest.raises(RuntimeError, match=r"^pe_1_\d\.\S+ must keep its value while an item is refused; "):
+        prove_handshake(Parting(array=array))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,46 +119,6 @@ def test_each_rule_of_the_induction_fails_where_it_is_broken(slip, message):
         prove_handshake(Slip(lanes=3, acc_width=5, slip=slip))
 
 
-@pytest.mark.parametrize(
-    ("fault", "port"),
-    [("ignores shift", "o.payload"), ("counts a bubble", "o.payload"), ("comes one clock late", "o.valid")],
-)
-def test_a_fault_of_the_datapath_has_a_counterexample_that_golden_confirms(fault, port):
-    spec = Faulty(lanes=5, acc_width=9, fault=fault)
-    with pytest.raises(RuntimeError, match=rf"^{port} must be -?\d+, not -?\d+, \d+ clocks after ") as caught:
-        prove_datapath(spec)
-    words = re.fullmatch(
-        r"\S+ must be (\S+), not (\S+), \d+ clocks after (Beat\(.*\)) on the accumulator (\S+)",
-        str(caught.value),
-    )
-    expected, found, beat, acc = words.groups()
-    assert expected != found
-    if port == "o.payload":
-        named = eval(beat, {"Beat": Beat})
-        assert spec.golden(int(acc), named) == int(expected)
-
-
-def test_one_wrong_gate_of_a_wide_datapath_is_found():
-    spec = BitSerial(lanes=12, acc_width=16)
-    design = toolchain.rtlil(spec)
-    wrong = design.replace("cell $xor", "cell $or", 1)
-    assert wrong != design
-    with pytest.raises(RuntimeError, match=r"^o.payload must be "):
-        datapath.prove_rtl(spec, wrong)
-
-
-@given(st.data())
-def test_the_specification_of_the_datapath_is_golden(data):
-    spec = BitSerial(lanes=data.draw(st.integers(1, 7)), acc_width=9)
-    names = [f"{word}{lane}" for lane in range(spec.lanes) for word in datapath.WORDS]
-    names += [*datapath.MODES, *datapath.FLAGS, *(f"acc{bit}" for bit in range(spec.acc_width))]
-    bdd = datapath.diagrams(names)
-    chosen = {name: data.draw(st.booleans()) for name in names}
-    beat, acc = datapath.beat_of(spec, chosen)
-    value = datapath.value_of(bdd, datapath.specified(spec, bdd), chosen)
-    assert wrap(value, spec.acc_width) == spec.golden(acc, beat)
-
-
 @pytest.fixture(scope="module")
 def mapped():
     spec = BitSerial(lanes=3, acc_width=5, levels=1)
@@ -162,10 +143,20 @@ def test_a_wrong_bit_of_a_look_up_table_is_found(mapped):
         equivalence.prove_equal(design, wrong, "xilinx")
 
 
+def pairs(spec):
+    """Registers, and i.ready, the one output that is none; of registers that are always equal, one."""
+    return len(of_rtlil(toolchain.rtlil(spec)).flops) + 1
+
+
+@pytest.mark.parametrize("spec", LIGHT, ids=str)
+def test_the_first_sample_of_every_pe_equals_its_netlist(spec):
+    assert equivalence.prove_netlist(spec, "ecp5") >= pairs(spec)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", SAMPLES, ids=str)
+@pytest.mark.parametrize("spec", [*FAMILY["fpmac"][:1], *OTHERS, *GRIDS], ids=str)
 def test_every_sample_equals_its_netlist(spec):
-    assert equivalence.prove_netlist(spec) == len(of_rtlil(toolchain.rtlil(spec)).flops) + 1
+    assert equivalence.prove_netlist(spec) >= pairs(spec)
 
 
 def test_a_status_without_pairs_proves_nothing():
@@ -174,7 +165,7 @@ def test_a_status_without_pairs_proves_nothing():
 
 
 def test_an_unknown_target_is_refused():
-    with pytest.raises(ValueError, match=r"^target must be one of xilinx, not 'ice40'$"):
+    with pytest.raises(ValueError, match=r"^target must be one of ecp5, xilinx, not 'ice40'$"):
         equivalence.prove_netlist(BitSerial(), "ice40")
 
 
@@ -182,14 +173,6 @@ def test_a_cell_that_is_no_gate_is_refused():
     module = {"cells": {"m": {"type": "$mul", "connections": {"Y": [2]}}}}
     with pytest.raises(RuntimeError, match=r"^cells must be gates or flip-flops of one clock, not '\$mul'$"):
         of_json(module)
-
-
-def test_beats_of_another_kind_are_refused():
-    spec = BitSerial(lanes=2, acc_width=4)
-    with pytest.raises(
-        ValueError, match=r"^spec must be of a PE whose beats are those of Beat, not BitSerial"
-    ):
-        datapath.prove_rtl(BitSerial(lanes=3, acc_width=4), toolchain.rtlil(spec))
 
 
 def test_equal_functions_of_other_gates_are_equal():
