@@ -29,6 +29,20 @@ _MEMORY = re.compile(r'(?<=parameter \\MEMID "\\)\\[^\s"]+')
 #: A whole wire that is another one.
 _ALIAS = re.compile(r"^connect (\\\S+) (\\\S+) \[(?:\d+:)?0\]$", re.M)
 
+#: Attributes but those that tell synthesis of a memory that no entry is read in the clock that writes it.
+_ATTRIBUTE = re.compile(
+    r"^ *\(\* (?!no_rw_check|rw_addr_collision).*\*\)\n|\(\* full_case = 32'd1 \*\) ", re.M
+)
+#: A name of several bits where it is declared.
+_DECLARED = re.compile(r"^  (?:input|output|wire|reg) \[(\d+):0\] (\w+)\b", re.M)
+#: ``! name`` or ``! name[3:0]``
+_NOT = re.compile(r"(?<== )! (\w+)(?:\[(\d+):(\d+)\])?(?=;)")
+#: A memory's initial values, entry by entry.
+_CLEARED = re.compile(
+    r"^  initial begin\n(?P<body>(?:    (?P<name>\w+)\[\d+\] = .*\n)(?:    (?P=name)\[\d+\] = .*\n)*)  end\n",
+    re.M,
+)
+
 #: Only modules marked to be kept are left; memories stay memories; no wire but those the logic needs.
 _SCRIPT = """
 proc
@@ -36,7 +50,7 @@ flatten -noscopeinfo -separator _
 opt
 opt_clean -purge
 memory_collect
-write_verilog -noattr
+write_verilog
 """
 
 
@@ -92,8 +106,41 @@ def verilog(design: str, leaves: Collection[str] = LEAVES) -> dict[str, str]:
     """
     text = toolchain.builtin_yosys(shared(design, leaves), _SCRIPT)
     modules = re.findall(r"^module (\S+?)\s*\(.*?^endmodule\n", text, re.M | re.S)
-    bodies = re.findall(r"^module .*?^endmodule\n", text, re.M | re.S)
+    text = _ATTRIBUTE.sub("", text)
+    bodies = map(tidied, re.findall(r"^module .*?^endmodule\n", text, re.M | re.S))
     return dict(zip((name.removeprefix("\\") for name in modules), bodies, strict=True))
+
+
+def tidied(module: str) -> str:
+    """Verilog of a module in the words a reader would choose, where Yosys has others.
+
+    ``a == 4'h0`` for ``! a`` of several bits, and a loop for a memory that is 0 at power-up.
+
+    >>> print(tidied("  wire [3:0] a;\\n  assign b = ! a;\\n  assign c = ! a[2:1];"))
+      wire [3:0] a;
+      assign b = a == 4'h0;
+      assign c = a[2:1] == 2'h0;
+    """
+    widths = {name: 1 + int(top) for top, name in _DECLARED.findall(module)}
+
+    def zero(found: re.Match[str]) -> str:
+        name, high, low = found.groups()
+        bits = 1 + int(high) - int(low) if high else widths.get(name, 1)
+        return f"{name}{found[0].partition(name)[2]} == {bits}'h0" if bits > 1 else found[0]
+
+    return _CLEARED.sub(_loop, _NOT.sub(zero, module))
+
+
+def _loop(found: re.Match[str]) -> str:
+    """A memory's initial values, if they are all 0 from the first entry on, as a loop."""
+    name, body = found["name"], found["body"]
+    entries = re.findall(r"\[(\d+)\] = \d+'h0+;$", body, re.M)
+    if len(entries) != body.count("\n") or [int(at) for at in entries] != list(range(len(entries))):
+        return found[0]
+    value = body.partition(" = ")[2].partition(";")[0]
+    index = f"{name}_entry"
+    loop = f"for ({index} = 0; {index} < {len(entries)}; {index} = {index} + 1)"
+    return f"  integer {index};\n  initial\n    {loop}\n      {name}[{index}] = {value};\n"
 
 
 def shared(design: str, leaves: Collection[str] = LEAVES) -> str:
@@ -137,7 +184,7 @@ class _Sharing:
         for child, _, _ in _CELL.findall(body):
             if child in self.written and child not in self.number:
                 self.visit(child)
-        names = _renamed(_CONNECT.sub(r"\2", body))
+        names = _renamed(_CONNECT.sub(r"\2", body), top=name == next(iter(self.written)))
         self._ports[name] = names
         module = self._named(head, body, names)
         number = self._numbers.setdefault(module.form(), f"planeforge.{len(self._numbers)}")
@@ -196,8 +243,10 @@ class _Sharing:
         return _CELL.sub(tied, body), wires
 
 
-def _renamed(body: str) -> dict[str, str]:
+def _renamed(body: str, top: bool) -> dict[str, str]:
     """Names in plain letters, ``o__payload_1`` for ``o__payload$17``; and ``i__ready`` where it is an alias.
+
+    Ports of the top module are the design's own, and stay.
 
     The numbers in Amaranth's names count over the whole design and tell equal modules apart: these start at 1
     in each module.
@@ -217,6 +266,8 @@ def _renamed(body: str) -> dict[str, str]:
         names[name] = plain
     for alias, wire in _ALIAS.findall(body):
         if "__" in alias and "__" not in wire and alias not in inputs | outputs and wire not in inputs:
+            if top and wire in outputs:
+                continue
             names[alias], names[wire] = names.get(wire, wire), names.get(alias, alias)
     return names
 

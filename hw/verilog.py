@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hw import hierarchy, lint, manifest, toolchain
+from hw import folder, manifest, toolchain
 from hw.beats import Beats, side_by_side
+from hw.folder import Block, hexadecimal, put, require_clock
+from hw.folder import refuse_foreign as refuse_foreign
 from hw.grid import Grid
 from hw.spec import PeSpec
 from hw.stimulus import SPARE_CLOCKS
@@ -17,20 +18,9 @@ from hw.stimulus import SPARE_CLOCKS
 #: Top module by kind of spec; any other is ``pe``.
 MODULES: Mapping[type[PeSpec], str] = {Grid: "array"}
 
-#: Files made from templates; ``module`` in a name stands for the top module.
-TEMPLATES = {
-    "tb.v": "tb.v",
-    "pins.v": "module_pins.v",
-    "build.sh": "build.sh",
-    "pe.core": "module.core",
-    "yosys.ys": "yosys.ys",
-    "ecp5.ys": "ecp5.ys",
-    "ice40.ys": "ice40.ys",
-    "vivado.tcl": "vivado.tcl",
-    "pe.sdc": "module.sdc",
-    "pe.xdc": "module.xdc",
-    "README.txt": "README.txt",
-}
+#: Files made from templates beside those of `hw.folder`; ``module`` stands for the top module.
+TEMPLATES = {"tb.v": "tb.v", "pins.v": "module_pins.v", "README.txt": "README.txt"}
+VECTORS = ("beats.hex", "items.hex")
 
 #: One flat module with plain registers, no attributes, and no wires beyond those the logic needs.
 _SCRIPT = """
@@ -104,30 +94,6 @@ def text_of(spec: PeSpec, rtlil: str) -> str:
     return f"// {spec!r}\n// planeforge {manifest.tools()['planeforge']}\n{body}"
 
 
-def sources(design: Design) -> dict[str, str]:
-    """Verilog files by name, a module each, headed by what they were made from and the top module last."""
-    modules = hierarchy.verilog(design.rtlil)
-    tools = ", ".join(f"{name} {version}" for name, version in manifest.tools().items())
-    order = sorted(modules, key=lambda name: (name == design.module, name))
-    return {f"{name}.v": f"{_head(design, name, tools)}\n{modules[name]}" for name in order}
-
-
-def _head(design: Design, module: str, tools: str) -> str:
-    """Comment over a module: what it is, the parameters, what made it."""
-    part = "" if module == design.module else f", a part of {design.module}"
-    lines = [f"module {module}{part}", type(design.spec).__name__, *_parameters(asdict(design.spec)), tools]
-    return "".join(f"// {line}\n" for line in lines)
-
-
-def _parameters(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """``array.pe.lanes = 64`` for each."""
-    lines = []
-    for name, value in values.items():
-        inner = isinstance(value, Mapping)
-        lines += _parameters(value, f"{prefix}{name}.") if inner else [f"{prefix}{name} = {value!r}"]
-    return lines
-
-
 def export(spec: PeSpec, directory: Path, beats: Beats, *, clock_hz: float = 100e6) -> None:
     """Write a PE's folder, with ``beats`` as the testbench's vectors; see `write`.
 
@@ -146,94 +112,43 @@ def write(design: Design, directory: Path, *, clock_hz: float = 100e6) -> None:
     Raises:     ValueError if clock_hz is not positive, or if ``directory`` holds anything else; RuntimeError
                 if Yosys is missing
     """
-    if not clock_hz > 0:
-        raise ValueError(f"clock_hz must be positive, not {clock_hz!r}")
+    require_clock(clock_hz)
     directory = Path(directory)
     refuse_foreign(directory)
-    files = contents(design, clock_hz)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
-        fresh = Path(scratch) / "new"
-        fresh.mkdir()
-        for name, text in files.items():
-            (fresh / name).write_text(text)
-        (fresh / "build.sh").chmod(0o755)
-        replace_folder(directory, fresh, Path(scratch) / "old")
-
-
-def replace_folder(directory: Path, fresh: Path, old: Path) -> None:
-    """Put ``fresh`` where ``directory`` is; what was there goes to ``old``, and back if that fails."""
-    existed = directory.exists()
-    if existed:
-        directory.rename(old)
-    try:
-        fresh.rename(directory)
-    except OSError:
-        if existed:
-            old.rename(directory)
-        raise
-
-
-def refuse_foreign(directory: Path) -> None:
-    """Raise ValueError if ``directory`` is there and holds anything that `export` did not write."""
-    if not directory.exists():
-        return
-    if not directory.is_dir():
-        raise ValueError(f"directory must be a folder, not the file {str(directory)!r}")
-    found = {path.name for path in directory.iterdir()}
-    ours = manifest.written(directory)
-    if found - ours:
-        raise ValueError(
-            f"directory must be empty or one written before, not {str(directory)!r}"
-            f" which holds {', '.join(sorted(found - ours)[:3])}"
-        )
+    put(contents(design, clock_hz), directory)
 
 
 def contents(design: Design, clock_hz: float) -> dict[str, str]:
     """Text of every file of the folder, by name."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    files = sources(design)
-    values = template_values(design, clock_hz, list(files))
-    environment = Environment(
-        loader=PackageLoader("hw"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    block = Block(
+        module=design.module,
+        name=type(design.spec).__name__,
+        parameters=asdict(design.spec),
+        rtlil=design.rtlil,
     )
-    environment.filters["ljust"] = str.ljust
-    files |= {
-        name.replace("module", design.module): environment.get_template(f"{template}.j2").render(values)
-        for template, name in TEMPLATES.items()
-    }
+    files = folder.sources(block)
+    values = folder.common(block, repr(design.spec), list(files), VECTORS, clock_hz) | _values(design)
+    files |= folder.rendered(folder.TEMPLATES | TEMPLATES, values)
     files["beats.hex"] = hexadecimal(design.beats, design.payload_bits)
     files["items.hex"] = hexadecimal(design.items, design.item_bits)
     made_from = {
         "module": design.module,
-        design.module: type(design.spec).__name__,
-        "parameters": asdict(design.spec),
+        design.module: block.name,
+        "parameters": block.parameters,
         "clock_hz": clock_hz,
         "sources": values["files"],
     }
     return manifest.sealed(files, made_from)
 
 
-def template_values(design: Design, clock_hz: float, files: Sequence[str]) -> dict[str, Any]:
-    """What the templates speak of."""
+def _values(design: Design) -> dict[str, Any]:
+    """What the templates of a block with streams of beats and items speak of."""
     fields, low = [], 0
     for field, bits in design.fields:
         fields.append((field, low, low + bits - 1))
         low += bits
     spare = design.latency + SPARE_CLOCKS
-    version = manifest.tools()["planeforge"]
     return {
-        "module": design.module,
-        "name": repr(design.spec),
-        "version": version,
-        "core_version": version if version[0].isdigit() else "0",
-        "files": list(files),
-        "sources": [(file, _what(design, file)) for file in files],
-        "width": 2 + max(map(len, [*files, "planeforge.json", f"{design.module}_pins.v"])),
-        "waivers": lint.WAIVED,
-        "verilator": lint.waived("verilator"),
-        "slang": lint.waived("slang"),
         "outputs": design.spec.outputs,
         "acc_width": design.spec.acc_width,
         "fields": fields,
@@ -246,16 +161,4 @@ def template_values(design: Design, clock_hz: float, files: Sequence[str]) -> di
         "spare": spare,
         # Each side goes on in three clocks of four; ten times that is no slow run but a stuck one.
         "limit": 10 * (len(design.beats) + 2 * spare),
-        "mhz": f"{clock_hz / 1e6:g}",
-        "period_ns": f"{1e9 / clock_hz:.3f}",
     }
-
-
-def _what(design: Design, file: str) -> str:
-    """A source file in the README."""
-    return "top module" if file == f"{design.module}.v" else f"a part of {design.module}"
-
-
-def hexadecimal(values: Sequence[int], width: int) -> str:
-    """One ``width``-bit value a line, negative ones in two's complement, as $readmemh reads them."""
-    return "".join(f"{value % (1 << width):0{-(-width // 4)}x}\n" for value in values)

@@ -1,4 +1,4 @@
-"""PEs and arrays as a user names them: ``bitserial:lanes=128,levels=0``, ``8x8:dram_bits_per_cycle=64``."""
+"""PEs, arrays, accelerators as a user names them: ``bitserial:lanes=128``, ``8x8:network=systolic``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from algo.bitplane import family
 
 if TYPE_CHECKING:
+    from hw.accelerator.spec import AcceleratorSpec
     from hw.spec import ArraySpec, PeSpec
 
 DEFAULT_PE = "bitserial"
@@ -33,13 +34,44 @@ def array(text: str = DEFAULT_ARRAY, pe_text: str = DEFAULT_PE) -> ArraySpec:
     """
     from hw.spec import ArraySpec
 
+    rows, columns, given = _size("array", text)
+    parameters = _parameters("array", given, _array_kinds())
+    return ArraySpec(pe=pe(pe_text), rows=rows, columns=columns, **parameters)
+
+
+def accelerator(text: str, pe_text: str = DEFAULT_PE) -> AcceleratorSpec:
+    """An accelerator: ``ROWSxCOLUMNS``, or ``ROWSxCOLUMNS:key=value,...`` with its fields and `ArraySpec`'s.
+
+    Raises ValueError if the text is no such pair, for an unknown field, or a value that is refused.
+    """
+    from hw.accelerator.spec import AcceleratorSpec
+    from hw.spec import ArraySpec
+
+    rows, columns, given = _size("accelerator", text)
+    of_array = _array_kinds()
+    own = {f.name: type(f.default) for f in fields(AcceleratorSpec) if f.name != "array"}
+    parameters = _parameters("accelerator", given, of_array | own)
+    array_given = {key: value for key, value in parameters.items() if key in of_array}
+    return AcceleratorSpec(
+        array=ArraySpec(pe=pe(pe_text), rows=rows, columns=columns, **array_given),
+        **{key: value for key, value in parameters.items() if key not in of_array},
+    )
+
+
+def _size(what: str, text: str) -> tuple[int, int, str]:
+    """Rows, columns, and what stands behind them."""
     size, _, given = text.partition(":")
     rows, _, columns = size.partition("x")
     if not (rows.isdecimal() and columns.isdecimal()):
-        raise ValueError(f"array must be ROWSxCOLUMNS such as 8x8, not {size!r}")
-    kinds = {f.name: type(f.default) for f in fields(ArraySpec) if f.name not in ("pe", "rows", "columns")}
-    parameters = _parameters("array", given, kinds)
-    return ArraySpec(pe=pe(pe_text), rows=int(rows), columns=int(columns), **parameters)
+        raise ValueError(f"{what} must be ROWSxCOLUMNS such as 8x8, not {size!r}")
+    return int(rows), int(columns), given
+
+
+def _array_kinds() -> dict[str, type]:
+    """Types of `ArraySpec`'s fields that may be given by name."""
+    from hw.spec import ArraySpec
+
+    return {f.name: type(f.default) for f in fields(ArraySpec) if f.name not in ("pe", "rows", "columns")}
 
 
 def block(pe_text: str = DEFAULT_PE, array_text: str = "") -> PeSpec:

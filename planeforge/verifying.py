@@ -150,13 +150,14 @@ def verify(
             if engine in BUDGET:
                 outcomes.append(_hardware(engine, cases, pe or default_pe(), seed))
             else:
-                outcomes.append(_software(engine, cases))
+                outcomes.append(software(engine, cases))
         except (RuntimeError, OSError) as error:
             outcomes.append(Outcome(engine=engine, failure=str(error)))
     return outcomes
 
 
-def _software(engine: str, cases: Sequence[Case]) -> Outcome:
+def software(engine: str, cases: Sequence[Case]) -> Outcome:
+    """The judge against the plain definition, or another software engine against the judge, whole layers."""
     from sim.engines import ENGINES as FUNCTIONS
 
     outputs = macs = mismatches = 0

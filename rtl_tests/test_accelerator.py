@@ -9,7 +9,7 @@ import pytest
 
 from algo import checkpoint, evaluation
 from algo.bitplane import rows
-from hw.accelerator import bulk, icarus, registers
+from hw.accelerator import bulk, icarus, reference, registers
 from hw.accelerator.axi_lite import OKAY, SLVERR
 from hw.accelerator.commands import Error
 from hw.accelerator.session import Session
@@ -22,7 +22,6 @@ from planeforge import accelerating, model_quantizing
 from planeforge.demo import assets
 from planeforge.packed_model import record_inputs
 from planeforge.simulating import streams
-from planeforge.tests.test_accelerating import by_model
 from sim.integer import integer_sums
 
 SMALL = AcceleratorSpec(
@@ -153,7 +152,7 @@ def test_rows_of_a_models_layers_run_on_the_verilog(layers, monkeypatch):
 def test_whole_layers_of_a_model_run_on_the_rtl(layers, scaling):
     spec = layer_spec(4, scaling=scaling)
     for matrix, activations in layers:
-        wanted = accelerating.sums(matrix, activations, spec, by_model)
+        wanted = accelerating.sums(matrix, activations, spec, reference.run)
         report = accelerating.sums(matrix, activations, spec, bulk.run)
         np.testing.assert_array_equal(wanted.sums, integer_sums(matrix, activations))
         np.testing.assert_array_equal(report.sums, wanted.sums)

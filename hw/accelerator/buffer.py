@@ -16,6 +16,11 @@ from amaranth.lib.wiring import In, Out
 
 from hw.spec import require_int
 
+#: What synthesis may assume of a memory: no entry is read in the clock that writes it, since a load waits
+#: until nothing reads the half that it fills. Else block memory gets registers around it that would tell.
+#: Yosys knows the first name, Vivado the second.
+NO_COLLISION = {"no_rw_check": 1, "rw_addr_collision": "no"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -124,7 +129,7 @@ class Buffer(wiring.Component):
         spec = self.spec
         read = []
         for part in spec.parts():
-            bank = memory.Memory(shape=part.bits, depth=2 * spec.depth, init=[])
+            bank = memory.Memory(shape=part.bits, depth=2 * spec.depth, init=[], attrs=NO_COLLISION)
             m.submodules[f"bank{part.element}_{part.low}"] = bank
             write, out = bank.write_port(), bank.read_port()
             own = self.w_data[part.offset : part.offset + part.bits]

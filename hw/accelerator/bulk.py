@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw import toolchain
+from hw import hierarchy, toolchain
 from hw.accelerator.session import AFTER, Outcome, Session
 from hw.accelerator.spec import AcceleratorSpec
 
@@ -121,8 +121,9 @@ def library(spec: AcceleratorSpec) -> Path:
 
     from hw.accelerator.shell import Shell
 
-    design = str(rtlil.convert(Shell(spec), name="top", emit_src=False))
-    script = "write_cxxrtl -O6 -g0 -noflatten"
+    # Equal PEs share a class: the compiler's time does not grow with the array.
+    design = hierarchy.shared(str(rtlil.convert(Shell(spec), name="top", emit_src=False)))
+    script = "proc\nflatten -noscopeinfo -separator _\nopt_clean\nwrite_cxxrtl -O6 -g0 -noflatten"
     compiler = toolchain.compiler()
     runtime = toolchain.folder_of(_WHEEL) / "share/include/backends/cxxrtl/runtime"
     harness = files("hw.accelerator").joinpath("shell_harness.cc").read_text()

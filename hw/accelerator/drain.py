@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -57,7 +57,7 @@ class Drain(wiring.Component):
             beside.error.eq(row.error),
             beside.tag.eq(row.tag),
             into.valid.eq(self.i.valid),
-            into.payload.value.eq(self.i.payload.sums[column]),
+            into.payload.value.eq(Array(self.i.payload.sums[c] for c in range(spec.columns))[column]),
             into.payload.mantissa.eq(row.factor[:bits]),
             into.payload.shift.eq(row.factor[bits:]),
             into.payload.narrow.eq(row.narrow),

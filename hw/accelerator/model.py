@@ -39,6 +39,17 @@ def unpack(word: int, widths: dict[str, int]) -> dict[str, int]:
     return found
 
 
+def packets_of(words: Sequence[int], lasts: Sequence[bool]) -> list[list[int]]:
+    """The words of each packet that is whole."""
+    found, packet = [], []
+    for word, last in zip(words, lasts, strict=True):
+        packet.append(word)
+        if last:
+            found.append(packet)
+            packet = []
+    return found
+
+
 HEADER = {"version": 8, "opcode": 8, "tag": 16, "address": 16, "count": 16}
 
 

@@ -42,7 +42,8 @@ class AcceleratorSpec:
     scale_depth: int = 256  #: mantissas of every column
     requant_depth: int = 64  #: factors of an output row
     step_depth: int = 128  #: steps of the table
-    scale_bits: int = 16  #: a mantissa [bits], two's complement
+    #: a mantissa [bits], two's complement: one of 16 bits times a zero point of 8
+    scale_bits: int = 24
     sum_bits: int = 64  #: a sum of scaled items [bits]
     scaling: str = "parallel"  #: form of the scale units
     queue: int = 4  #: descriptors that wait for the array

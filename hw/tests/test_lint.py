@@ -9,6 +9,8 @@ import pytest
 
 from algo.bitplane import family
 from hw import hierarchy, lint, toolchain
+from hw.accelerator import export
+from hw.accelerator.spec import AcceleratorSpec
 from hw.grid import Grid
 from hw.pe.bitserial import BitSerial
 from hw.spec import ArraySpec, PeSpec
@@ -17,24 +19,30 @@ BROADCAST = Grid(array=ArraySpec(pe=BitSerial(lanes=5, acc_width=9), rows=2, col
 SYSTOLIC = Grid(array=ArraySpec(pe=BitSerial(lanes=5, acc_width=9), rows=2, columns=2, network="systolic"))
 
 
-def put(spec: PeSpec, top: str, folder: Path) -> list[str]:
-    modules = hierarchy.verilog(toolchain.rtlil(spec, top))
+def put(design: str, folder: Path) -> list[str]:
+    modules = hierarchy.verilog(design)
     for name, text in modules.items():
         (folder / f"{name}.v").write_text(text)
     return [f"{name}.v" for name in modules]
 
 
-def cases() -> Iterator[tuple[PeSpec, str]]:
-    yield from ((family.load("hw.pe", name).SAMPLES[1], "pe") for name in family.names("hw.pe"))
-    yield from ((spec, "array") for spec in (BROADCAST, SYSTOLIC))
+def cases() -> Iterator[tuple[PeSpec | AcceleratorSpec, str, str]]:
+    """A design, its RTLIL, its top module."""
+    for name in family.names("hw.pe"):
+        pe = family.load("hw.pe", name).SAMPLES[1]
+        yield pe, toolchain.rtlil(pe), "pe"
+    for spec in (BROADCAST, SYSTOLIC):
+        yield spec, toolchain.rtlil(spec, "array"), "array"
+    whole = AcceleratorSpec(array=BROADCAST.array)
+    yield whole, export.rtlil(whole), export.MODULE
 
 
-def test_every_pe_and_an_array_raise_what_is_waived_and_all_that_is_waived_is_raised(tmp_path):
+def test_every_design_raises_what_is_waived_and_all_that_is_waived_is_raised(tmp_path):
     raised: dict[str, set[str]] = {"verilator": set(), "slang": set()}
-    for number, (spec, top) in enumerate(cases()):
+    for number, (spec, design, top) in enumerate(cases()):
         folder = tmp_path / str(number)
         folder.mkdir()
-        sources = put(spec, top, folder)
+        sources = put(design, folder)
         assert lint.icarus(folder, sources, top) == "", spec
         for linter, check in (("verilator", lint.verilator), ("slang", lint.slang)):
             found = check(folder, sources, top)

@@ -16,11 +16,9 @@ from algo.bitplane.format import Digit, Format
 from algo.bitplane.ints import Ints
 from algo.bitplane.matrix import PackedMatrix, Term
 from algo.bitplane.planes import Plane
-from hw.accelerator import simulate
+from hw.accelerator import reference, simulate
 from hw.accelerator.commands import Load, Opcode, Run
-from hw.accelerator.model import Model
 from hw.accelerator.planner import Planner
-from hw.accelerator.session import Outcome, Session
 from hw.accelerator.spec import AcceleratorSpec
 from hw.pe.bitserial import BitSerial
 from hw.pe.selectadd import SelectAdd
@@ -33,20 +31,6 @@ def spec_of(lanes: int = 8, rows: int = 2, columns: int = 2, **given: object) ->
     array = ArraySpec(pe=BitSerial(lanes=lanes, acc_width=22, levels=1), rows=rows, columns=columns)
     depths = {"w_depth": 32, "x_depth": 64, "mask_depth": 16, "scale_depth": 16, "step_depth": 32}
     return AcceleratorSpec(array=array, **depths | given)
-
-
-def by_model(spec: AcceleratorSpec, session: Session) -> Outcome:
-    """The plain-Python definition as a backend: exact, without clocks."""
-    model, packet = Model(spec), []
-    for word, last in zip(session.words, session.lasts, strict=True):
-        packet.append(word)
-        if last:
-            model.packet(packet)
-            packet = []
-    good = sum(not c.error for c in model.completions)
-    errors = sum({1 << c.error for c in model.completions if c.error})
-    reads = [errors, good, model.beats, *[0] * 7]
-    return Outcome(tiles=model.tiles, reads=reads, clocks=0)
 
 
 def integers(rows: int, columns: int, group: int, *, zero: bool, seed: int = 0) -> PackedMatrix:
@@ -107,14 +91,14 @@ CASES = [
 def test_sums_are_the_exact_integer_product(case):
     matrix, tokens, bits, spec = case
     activations = inputs(matrix, tokens, bits)
-    report = accelerating.sums(matrix, activations, spec, by_model)
+    report = accelerating.sums(matrix, activations, spec, reference.run)
     np.testing.assert_array_equal(report.sums, integer_sums(matrix, activations))
 
 
 def test_the_rtl_agrees_and_takes_every_beat_once():
     matrix, spec = integers(4, 40, 24, zero=True), spec_of()
     activations = inputs(matrix, 3, 3)
-    wanted = accelerating.sums(matrix, activations, spec, by_model)
+    wanted = accelerating.sums(matrix, activations, spec, reference.run)
     report = accelerating.sums(matrix, activations, spec, simulate.run)
     np.testing.assert_array_equal(report.sums, integer_sums(matrix, activations))
     assert report.beats == wanted.beats > 0
@@ -126,7 +110,7 @@ def test_group_scales_of_tokens_take_a_mantissa_for_each_column():
     rng = np.random.default_rng(3)
     mantissa = rng.integers(1, 60, (4, matrix.groups))
     activations = [replace(inputs(matrix, 4, 4)[0], mantissa=mantissa, in_range=True)]
-    report = accelerating.sums(matrix, activations, spec, by_model)
+    report = accelerating.sums(matrix, activations, spec, reference.run)
     np.testing.assert_array_equal(report.sums, integer_sums(matrix, activations))
     opcodes = {c.opcode for c in commands(matrix, activations, spec) if isinstance(c, Load)}
     assert Opcode.LOAD_SCALE in opcodes
@@ -172,7 +156,7 @@ def test_blocks_of_a_tile_take_turns_with_the_halves():
 def test_an_accelerator_that_is_too_small_is_refused(given, message):
     matrix = integers(4, 40, 24, zero=False)
     with pytest.raises(ValueError, match=message):
-        accelerating.sums(matrix, inputs(matrix, 2, 4), spec_of(**given), by_model)
+        accelerating.sums(matrix, inputs(matrix, 2, 4), spec_of(**given), reference.run)
 
 
 def test_errors_and_lost_tiles_are_reported():
@@ -180,14 +164,14 @@ def test_errors_and_lost_tiles_are_reported():
     activations = inputs(matrix, 2, 3)
 
     def broken(spec, session):
-        outcome = by_model(spec, session)
+        outcome = reference.run(spec, session)
         return replace(outcome, reads=[1 << 5, *outcome.reads[1:]])
 
     with pytest.raises(RuntimeError, match=r"^the accelerator must report no error, not address$"):
         accelerating.sums(matrix, activations, spec, broken)
 
     def forgetful(spec, session):
-        outcome = by_model(spec, session)
+        outcome = reference.run(spec, session)
         return replace(outcome, tiles=outcome.tiles[1:])
 
     complaint = "the accelerator must complete 1 runs of 1 tiles, not 1 of 0"
@@ -209,7 +193,7 @@ def test_every_pe_that_can_compute_a_matrix_computes_it_here():
         for pe, matrix, bits in product((samples[0], samples[-1]), matrices, (4, 1)):
             activations = inputs(matrix, 2, bits)
             try:
-                report = accelerating.sums(matrix, activations, on_pe(pe), by_model)
+                report = accelerating.sums(matrix, activations, on_pe(pe), reference.run)
             except ValueError:
                 continue  # the PE or the accelerator says that it cannot
             np.testing.assert_array_equal(report.sums, integer_sums(matrix, activations))
@@ -223,5 +207,5 @@ def test_items_that_are_twice_the_dot_product_are_halved_in_the_end():
     spec = on_pe(SelectAdd(lanes=21, ternary=False))
     lowering = accelerating.Lowering(matrix, activations, spec)
     assert lowering.divisor == 2
-    report = accelerating.sums(matrix, activations, spec, by_model)
+    report = accelerating.sums(matrix, activations, spec, reference.run)
     np.testing.assert_array_equal(report.sums, integer_sums(matrix, activations))

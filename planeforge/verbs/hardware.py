@@ -12,30 +12,66 @@ from planeforge.hardware import DEFAULT_PE
 from planeforge.output import show, table
 
 if TYPE_CHECKING:
+    from hw.accelerator.spec import AcceleratorSpec
     from hw.spec import ArraySpec, PeSpec
 
 
 def verilog(
     pe: str = typer.Option(DEFAULT_PE, help="PE, as NAME or NAME:key=value,..."),
     array: str = typer.Option("", help="A whole array of it, ROWSxCOLUMNS."),
+    accelerator: str = typer.Option(
+        "", help="An accelerator around such an array, ROWSxCOLUMNS[:key=value,...]."
+    ),
     output: Path = typer.Option(..., "-o", "--output", help="Folder to write; it appears whole."),
-    vectors: int = typer.Option(1000, help="Beats in the self-checking testbench."),
-    seed: int = typer.Option(0, help="Of the testbench's random beats."),
+    vectors: int = typer.Option(1000, help="Beats in the self-checking testbench of a PE or an array."),
+    matrix: Path | None = typer.Option(
+        None, help="Packed file whose first rows an accelerator's testbench computes; else random ones."
+    ),
+    layer: str = typer.Option("", help="Which matrix, where the file holds several."),
+    act_bits: int = typer.Option(8, help="Bits of an activation integer beside --matrix; 1: -1/+1."),
+    seed: int = typer.Option(0, help="Of the testbench's random beats, or matrix and activations."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Write Verilog, a self-checking testbench with vectors, constraints and build scripts.
 
-    Example: planeforge verilog --pe bitserial:lanes=128 -o rtl
+    Example: planeforge verilog --accelerator 4x4:scaling=serial --pe bitserial:lanes=64 -o rtl
     """
     from planeforge import hardware
 
     if vectors < 1:
         raise ValueError(f"vectors must be at least 1, not {vectors!r}")
-    spec = hardware.array(array, pe) if array else hardware.pe(pe)
-    _export(spec, output, vectors, seed)
+    if accelerator and array:
+        raise ValueError(f"array must be empty beside --accelerator, not {array!r}")
+    if matrix is not None and not accelerator:
+        raise ValueError(f"matrix must come with --accelerator, not alone: {str(matrix)!r}")
+    result: dict[str, Any] = {"pe": pe, "array": array, "accelerator": accelerator}
+    spec: PeSpec | ArraySpec | AcceleratorSpec
+    if accelerator:
+        spec = hardware.accelerator(accelerator, pe)
+        result |= _export_accelerator(spec, output, matrix, layer, act_bits, seed)
+    else:
+        spec = hardware.array(array, pe) if array else hardware.pe(pe)
+        _export(spec, output, vectors, seed)
     files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
-    result = {"pe": pe, "array": array, "parameters": asdict(spec), "directory": str(output), "files": files}
+    result |= {"parameters": asdict(spec), "directory": str(output), "files": files}
     show(result, as_json, lambda: print(f"{output}: {', '.join(files)}"))
+
+
+def _export_accelerator(
+    spec: AcceleratorSpec, output: Path, matrix: Path | None, layer: str, act_bits: int, seed: int
+) -> dict[str, int]:
+    """Write the folder; returns what its testbench plays."""
+    from hw.accelerator import export
+    from planeforge import accelerator_tiles
+    from planeforge.packed import chosen, read
+
+    if matrix is None:
+        part, activations = accelerator_tiles.rehearsal(spec, seed)
+    else:
+        [whole] = chosen(read(matrix)[0], layer).values()
+        part, activations = accelerator_tiles.first_rows(whole, spec, act_bits, seed)
+    made = export.write(spec, accelerator_tiles.commands(part, activations, spec), output)
+    return {"runs": made.runs, "beats": made.beats, "clocks": made.clocks}
 
 
 def _export(spec: PeSpec | ArraySpec, output: Path, vectors: int, seed: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,9 @@ DEFAULT_ENGINES = "torch,numba,integer,amaranth,cxxrtl,icarus,verilator"
 
 def verify(
     out: Path = typer.Argument(..., help="Packed file, or the folder `quantize` made of a model."),
-    engines: str = typer.Option(DEFAULT_ENGINES, help="Comma-separated; also: netlist."),
+    engines: str = typer.Option(
+        "", help=f"Comma-separated; default: {DEFAULT_ENGINES}; also: netlist; or with --accelerator: model."
+    ),
     layer: str = typer.Option("", help="Only this matrix."),
     activations: Path | None = typer.Option(None, help="Float activations, .npy; else the model's own."),
     text: Path | None = typer.Option(None, help="Text a packed model reads; default: the held-out text."),
@@ -29,26 +32,25 @@ def verify(
     tokens: int = typer.Option(16, help="Tokens compared, at most."),
     pe: str = typer.Option(DEFAULT_PE, help="PE, as NAME or NAME:key=value,..."),
     array: str = typer.Option("", help="A whole array of it, ROWSxCOLUMNS[:key=value,...]."),
+    accelerator: str = typer.Option(
+        "", help="An accelerator around such an array, ROWSxCOLUMNS[:key=value,...]."
+    ),
     inject: int = typer.Option(0, help="Plant so many single-bit faults; each must be caught."),
     seed: int = typer.Option(0, help="Of tiles, faults and, without activations, random inputs."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Prove every engine equal to torch int64, to the last bit, cycles included.
 
+    With --accelerator whole sessions of a driver run: packets, buffers, scale units and drain too.
+
     Example: planeforge verify packed-model --inject 20
     """
-    from planeforge import faults, hardware, verifying
-
-    names = [name for name in engines.split(",") if name]
-    spec = hardware.block(pe, array)
+    if accelerator and array:
+        raise ValueError(f"array must be empty beside --accelerator, not {array!r}")
     cases = _cases(out, layer, activations, text, act_bits, tokens, seed)
     with progress("verify") as moved:
-        outcomes = verifying.verify(cases, names, spec, seed=seed, progress=moved)
-        planted = []
-        if inject:
-            # An engine that could not run at all has been reported; it catches nothing.
-            able = [o.engine for o in outcomes if not o.failure]
-            planted = faults.inject(cases, able, spec, inject, seed=seed, progress=moved)
+        run = _on_accelerator if accelerator else _on_pe
+        outcomes, planted = run(cases, engines, pe, accelerator or array, inject, seed, moved)
     _report(outcomes, planted, as_json)
     missed = sum(not (fault.caught and fault.explained) for fault in planted)
     if missed or not all(o.agrees for o in outcomes):
@@ -56,6 +58,45 @@ def verify(
         told = [f"engines that differ or failed: {', '.join(bad)}"] if bad else []
         told += [f"faults missed: {missed} of {len(planted)}"] if missed else []
         raise Failure("; ".join(told))
+
+
+Moved = Callable[[float, str], None]
+
+
+def _on_pe(
+    cases: list[Case], engines: str, pe: str, array: str, inject: int, seed: int, moved: Moved
+) -> tuple[list[Outcome], list[Planted]]:
+    from planeforge import faults, hardware, verifying
+
+    spec = hardware.block(pe, array)
+    outcomes = verifying.verify(cases, _names(engines or DEFAULT_ENGINES), spec, seed=seed, progress=moved)
+    if not inject:
+        return outcomes, []
+    return outcomes, faults.inject(cases, _able(outcomes), spec, inject, seed=seed, progress=moved)
+
+
+def _on_accelerator(
+    cases: list[Case], engines: str, pe: str, accelerator: str, inject: int, seed: int, moved: Moved
+) -> tuple[list[Outcome], list[Planted]]:
+    from planeforge import accelerator_faults, accelerator_verifying, hardware
+
+    spec = hardware.accelerator(accelerator, pe)
+    names = _names(engines) or list(accelerator_verifying.DEFAULT_ENGINES)
+    outcomes = accelerator_verifying.verify(cases, names, spec, seed=seed, progress=moved)
+    if not inject:
+        return outcomes, []
+    return outcomes, accelerator_faults.inject(
+        cases, _able(outcomes), spec, inject, seed=seed, progress=moved
+    )
+
+
+def _names(engines: str) -> list[str]:
+    return [name for name in engines.split(",") if name]
+
+
+def _able(outcomes: list[Outcome]) -> list[str]:
+    """Engines that ran: one that could not has been reported, and catches nothing."""
+    return [outcome.engine for outcome in outcomes if not outcome.failure]
 
 
 def _report(outcomes: list[Outcome], planted: list[Planted], as_json: bool) -> None:

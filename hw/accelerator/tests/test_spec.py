@@ -54,7 +54,7 @@ def test_a_pe_whose_accumulators_are_no_outputs_is_refused():
 
 def test_memory_is_both_halves_of_every_buffer():
     spec = small()
-    entries = {"w": (16, 2 * 8), "x": (16, 2 * 8), "mask": (8, 2 * 8), "scale": (32, 2 * 16)}
+    entries = {"w": (16, 2 * 8), "x": (16, 2 * 8), "mask": (8, 2 * 8), "scale": (32, 2 * 24)}
     entries |= {"requant": (4, 16 + 6), "steps": (8, 8 + 8 + 7)}
     assert spec.memory_bits == sum(2 * depth * bits for depth, bits in entries.values())
 
@@ -68,7 +68,7 @@ def test_a_load_brings_its_entries_word_by_word():
     load = Load(opcode=Opcode.LOAD_W, address=17, entries=[[1, 2], [3, 255]], tag=9)
     assert load.words(spec) == [header(1, 9, 17, 2), 0x0201, 0xFF03]
     everywhere = Load(opcode=Opcode.LOAD_SCALE_ALL, address=0, entries=[[-2]])
-    assert everywhere.words(spec) == [header(7, 0, 0, 1), 0xFFFE]
+    assert everywhere.words(spec) == [header(7, 0, 0, 1), 0xFFFFFE]
 
 
 def test_a_run_is_five_words():
