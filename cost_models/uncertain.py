@@ -1,13 +1,15 @@
 """Constants with ranges, and costs that carry them: what a number rests on, and how far it may be off.
 
-A cost is a sum of terms, each a counted quantity times constants. Its low and high ends take every constant
-at its own end. In a ratio of two costs a constant that both use is the same constant on both sides, so a
-technology's common factors cancel: a ratio is far narrower than the two costs it is made of.
+A cost is a sum of terms, each a counted quantity times constants. Three layers of doubt are kept apart: the
+noise of the tool that a model was fitted to, the error of the fit, and the technology, which is the range of
+every constant. A band takes all at their own ends. In a ratio of two costs a constant that both use is the
+same constant on both sides, so a technology's common factors cancel: a ratio is far narrower than the two
+costs it is made of. Noise and fit do not cancel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 
@@ -34,9 +36,12 @@ class Constant:
     kind: str  #: one of `KINDS`
     source: str  #: who says so, or how it was measured
     note: str = ""
+    temp: str = "none"  #: die temperature it holds for
+    #: common factors, each 1 with a range: a technology scaled from another has them in all of its numbers
+    factors: tuple[Constant, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("unit", "node", "vdd", "source"):
+        for name in ("unit", "node", "vdd", "temp", "source"):
             if not str(getattr(self, name)).strip():
                 raise ValueError(f"{self.key}.{name} must be stated, not {getattr(self, name)!r}")
         if self.kind not in KINDS:
@@ -48,7 +53,9 @@ class Constant:
 
     def line(self) -> str:
         """Provenance in one line."""
-        where = f"{self.kind}, {self.node}, {self.vdd}"
+        where = ", ".join(
+            (self.kind, self.node, self.vdd, *((self.temp,) if self.temp not in ("none", "") else ()))
+        )
         return (
             f"{self.key} = {self.value:g} [{self.low:g}, {self.high:g}] {self.unit} ({where}): {self.source}"
         )
@@ -56,13 +63,16 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """``quantity`` times the product of ``constants``, booked under ``part``."""
+    """``quantity`` times the product of ``constants`` and of their common factors, booked under ``part``."""
 
     part: str
     quantity: float
     constants: tuple[Constant, ...]
 
     def __post_init__(self) -> None:
+        factors = {factor.key: factor for constant in self.constants for factor in constant.factors}
+        missing = [f for f in factors.values() if all(f.key != c.key for c in self.constants)]
+        object.__setattr__(self, "constants", (*self.constants, *missing))
         keys = [constant.key for constant in self.constants]
         if len(set(keys)) < len(keys):
             raise ValueError(f"constants must differ within a term, not {', '.join(keys)}")
@@ -90,15 +100,20 @@ class Interval:
 class Cost:
     """An area or an energy: total, range, parts and provenance.
 
-    ``fit`` is the relative error of the structural model itself [1], for this design alone: unlike a
-    constant's range it does not cancel in a ratio.
+    ``fit`` is the relative error of the structural model itself [1], for this design alone, and ``noise`` the
+    spread of the tool whose results it was fitted to [1]: unlike a constant's range they do not cancel in a
+    ratio. Raises ValueError for either outside [0, 1).
     """
 
     unit: str
     terms: tuple[Term, ...]
     fit: float = 0.0
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("fit", "noise"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)!r}")
         keys: dict[str, Constant] = {}
         for term in self.terms:
             for constant in term.constants:
@@ -121,13 +136,33 @@ class Cost:
 
     @property
     def low(self) -> float:
-        """The total with every constant at its low end, less the model's own error."""
-        return self._sum("low") * (1 - self.fit)
+        """The total with every constant at its low end, less the model's own error and the tool's noise."""
+        return self._sum("low") * self.least
 
     @property
     def high(self) -> float:
-        """The total with every constant at its high end, plus the model's own error."""
-        return self._sum("high") * (1 + self.fit)
+        """The total with every constant at its high end, plus the model's own error and the tool's noise."""
+        return self._sum("high") * self.most
+
+    @property
+    def least(self) -> float:
+        """What noise and fit leave at least, of 1."""
+        return (1 - self.fit) * (1 - self.noise)
+
+    @property
+    def most(self) -> float:
+        """What noise and fit make it at most, of 1."""
+        return (1 + self.fit) * (1 + self.noise)
+
+    @property
+    def layers(self) -> dict[str, Interval]:
+        """The band that each layer of doubt alone would give: tool noise, fit, technology."""
+        total = self.total
+        return {
+            "noise": Interval(value=total, low=total * (1 - self.noise), high=total * (1 + self.noise)),
+            "fit": Interval(value=total, low=total * (1 - self.fit), high=total * (1 + self.fit)),
+            "technology": Interval(value=total, low=self._sum("low"), high=self._sum("high")),
+        }
 
     @property
     def breakdown(self) -> dict[str, float]:
@@ -157,28 +192,45 @@ def ratio(a: Cost, b: Cost) -> Interval:
         raise ValueError(f"b must be positive, not {b.total!r}")
     return Interval(
         value=a.total / b.total,
-        low=float(_corners(a, b, "low", "high").min()) * (1 - a.fit) / (1 + b.fit),
-        high=float(_corners(a, b, "high", "low").max()) * (1 + a.fit) / (1 - b.fit),
+        low=float(_corners(a, b, "low", "high").min()) * a.least / b.most,
+        high=float(_corners(a, b, "high", "low").max()) * a.most / b.least,
     )
+
+
+def everywhere(costs: Iterable[Cost]) -> set[str]:
+    """Keys of the constants that every term of every cost has: they cancel in all of their ratios."""
+    terms = [{c.key for c in term.constants} for cost in costs for term in cost.terms]
+    return set.intersection(*terms) if terms else set()
 
 
 def _corners(a: Cost, b: Cost, end_of_a: str, end_of_b: str) -> NDArray[np.float64]:
     """``a / b`` in every corner of the shared constants, the others at the end of their side."""
     shared = {c.key: c for c in a.constants if c in b.constants}
-    everywhere = set.intersection(*({c.key for c in term.constants} for term in (*a.terms, *b.terms)))
-    free = [c for c in shared.values() if c.low < c.high and c.key not in everywhere]
-    if len(free) > _MOST_FREE:
-        raise ValueError(f"costs must share at most {_MOST_FREE} uncertain constants, not {len(free)!r}")
-    corners = np.arange(1 << len(free))
+    cancelling = everywhere((a, b))
+    free = [c for c in shared.values() if c.low < c.high and c.key not in cancelling]
+    groups = _together(free, (*a.terms, *b.terms))
+    if len(groups) > _MOST_FREE:
+        raise ValueError(f"costs must share at most {_MOST_FREE} uncertain constants, not {len(groups)!r}")
+    corners = np.arange(1 << len(groups))
     ends: dict[str, NDArray[np.float64]] = {}
     for cost, end in ((a, end_of_a), (b, end_of_b)):
         for c in cost.constants:
             value = c.value if c.key in shared else getattr(c, end)
             ends[c.key] = np.full(len(corners), value)
-    for i, c in enumerate(free):
-        ends[c.key] = np.where(corners >> i & 1, c.high, c.low)
+    for i, group in enumerate(groups):
+        for c in group:
+            ends[c.key] = np.where(corners >> i & 1, c.high, c.low)
     over, under = (np.sum([_corner(term, ends) for term in cost.terms], axis=0) for cost in (a, b))
     return over / under
+
+
+def _together(constants: Iterable[Constant], terms: Sequence[Term]) -> list[list[Constant]]:
+    """Constants that stand in the same terms: only their product matters, so they go to their ends as one."""
+    groups: dict[frozenset[int], list[Constant]] = {}
+    for constant in constants:
+        where = frozenset(i for i, term in enumerate(terms) if constant in term.constants)
+        groups.setdefault(where, []).append(constant)
+    return list(groups.values())
 
 
 def _corner(term: Term, ends: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -1,166 +1,233 @@
-"""Published figures beside ours: ``python -m cost_models.validate``; ``--synth`` adds those that synthesize.
+"""Published figures beside the models': what is compared stands in ``targets.toml``, what is computed here.
 
-A row says how far off we are, not that we are right: conditions differ, and the note says how.
+A row says how far off a model is, not that it is right: conditions differ, and the reason says how. Targets
+that stand on the simulator are computed by `planeforge.validation`, which writes the report.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Iterable, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
-import numpy as np
-
+from cost_models import fpga
 from cost_models import tech as techs
 from cost_models.area import pe_area
+from cost_models.calibration import store
+from cost_models.sparsity import price
+from cost_models.sparsity.designs import Datapath
 from hw.pe.bitserial import BitSerial
-from hw.spec import Resources, Segment
+from hw.pe.mac import Mac
+from hw.pe.minifloat import Minifloat
+from hw.pe.popcount import Popcount
+from hw.pe.selectadd import SelectAdd
+from hw.spec import PeSpec, Resources, Segment
+
+PATH = Path(__file__).parent / "targets.toml"
+CLOSE = 0.15  #: a row further off than this states its reason
+_FIELDS = ("section", "target", "published", "said", "unit", "source", "why")
+
+Computed = Mapping[str, Callable[[], float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One published figure and ours."""
+    """One published figure and the model's."""
 
+    key: str
+    section: str
     target: str
-    published: float
-    ours: float
+    published: float | None  #: None: only `said` is known
+    said: str  #: a range or direction, where no figure is published
+    ours: float | None  #: None: not computed
     unit: str
     source: str
-    note: str
+    why: str  #: the reason where it is far off, or not computed
 
     @property
-    def deviation(self) -> float:
-        """Ours over published, less one."""
-        return self.ours / self.published - 1
+    def ratio(self) -> float | None:
+        """Ours over published."""
+        return None if self.published is None or self.ours is None else self.ours / self.published
+
+    @property
+    def far(self) -> bool:
+        """Whether it is off by more than `CLOSE`."""
+        return self.ratio is not None and abs(self.ratio - 1) > CLOSE
 
 
-HOROWITZ = "Horowitz, Computing's Energy Problem, ISSCC 2014 (45 nm, 0.9 V)"
-STILLMAKER = "Stillmaker and Baas, Integration 58, 2017"
+def rows(computed: Computed) -> tuple[Row, ...]:
+    """Every target with what is computed for it.
+
+    Raises ValueError for a target that lacks a field or a needed reason, or a computation without a target.
+    """
+    targets = tomllib.loads(PATH.read_text(encoding="utf-8"))
+    for key in computed:
+        if key not in targets:
+            raise ValueError(f"computed must be of a target, not {key!r}")
+    return tuple(_row(key, entry, computed.get(key)) for key, entry in targets.items())
 
 
-def rows() -> tuple[Row, ...]:
-    """The rows that need no tool."""
-    return (*_areas(), *_energies(), *_scaling(), _cycles())
+def _row(key: str, entry: Mapping[str, object], compute: Callable[[], float] | None) -> Row:
+    for field in entry:
+        if field not in _FIELDS:
+            raise ValueError(f"{key} must state only {', '.join(_FIELDS)}, not {field!r}")
+    for field in _FIELDS:
+        if field not in entry and field not in ("published", "said"):
+            raise ValueError(f"{key} must state {field}; it does not")
+    published, why = entry.get("published"), str(entry["why"])
+    if (published is None) == ("said" not in entry):
+        raise ValueError(f"{key} must state one of published and said; it states both or neither")
+    if published is not None and not (isinstance(published, float) and published > 0):
+        raise ValueError(f"{key}.published must be a positive float, not {published!r}")
+    ours = None
+    if compute is not None:
+        try:
+            ours = compute()
+        except ValueError as error:
+            why = f"not computed: {error}"
+    row = Row(
+        key=key,
+        section=str(entry["section"]),
+        target=str(entry["target"]),
+        published=published if isinstance(published, float) else None,
+        said=str(entry.get("said", "")),
+        ours=ours,
+        unit=str(entry["unit"]),
+        source=str(entry["source"]),
+        why=why,
+    )
+    if (row.ours is None or row.far) and not why:
+        raise ValueError(f"{key} must state why it is off by {row.ratio}, or not computed; it does not")
+    return row
 
 
-def _areas() -> Iterable[Row]:
-    for bits, published in ((8, 36.0), (32, 137.0)):
-        yield Row(
-            target=f"area of a carry-propagate adder, {bits} bits",
-            published=published,
-            ours=pe_area(Resources(adder_bit=bits), "nangate45").total,
-            unit="um2",
-            source=HOROWITZ,
-            note="ours is the accumulator's share of a whole PE, a coefficient that only sums validate",
+def models() -> Computed:
+    """What the cost models alone compute, by target."""
+    return {**_multipliers(), **_energies(), **_cycles(), **_fpgas(), **_memories(), **_sparsity()}
+
+
+def _area(spec: PeSpec | Resources, tech: str = "nangate45") -> float:
+    return pe_area(spec, tech).total
+
+
+def _multipliers() -> Computed:
+    def per_product(bits: int) -> float:
+        return _area(Mac(lanes=8, w_bits=bits, act_bits=bits)) / 8
+
+    def minifloat(exponent: int, mantissa: int) -> float:
+        spec = Minifloat(
+            lanes=8,
+            exponent=exponent,
+            mantissa=mantissa,
+            x_exponent=exponent,
+            x_mantissa=mantissa,
+            acc_width=48,
         )
+        return _area(spec)
+
+    return {
+        **{f"bit_fusion_{bits}": partial(per_product, bits) for bits in (2, 4, 8)},
+        "bit_fusion_growth": lambda: per_product(8) / per_product(2),
+        "adder_8": lambda: _area(Resources(adder_bit=8)),
+        "adder_32": lambda: _area(Resources(adder_bit=32)),
+        "minifloat_e4m3": lambda: minifloat(4, 3) / _area(Mac(lanes=8)),
+        "minifloat_e2m1": lambda: minifloat(2, 1) / _area(Mac(lanes=8, w_bits=4, act_bits=4)),
+    }
 
 
-def _energies() -> Iterable[Row]:
-    tech = techs.load("nangate45")
-    multiplier, adder = (tech.constant(key).value for key in ("multiplier_bit", "accumulator_bit"))
-    yield Row(
-        target="energy of an 8-bit multiplication over a 32-bit addition",
-        published=2.0,
-        ours=64 * multiplier / (32 * adder),
-        unit="1",
-        source=HOROWITZ,
-        note="ours has the product's registers and a 48-bit sum in it, full-random data and all glitches",
-    )
-    read = tech.constant("sram_read")
-    yield Row(
-        target="energy of a 64-bit read of 8 KB",
-        published=10.0,
-        ours=64 * read.value,
-        unit="pJ",
-        source=HOROWITZ,
-        note="ours: low-operating-power cells by CACTI 7; Horowitz's is a cache",
-    )
-    yield Row(
-        target="external memory over on-chip buffer, per bit",
-        published=200 / 6,
-        ours=techs.dram("lpddr5").value / read.value,
-        unit="1",
-        source="Chen et al., Eyeriss, ISCA 2016 (65 nm: buffer 6, DRAM 200, per MAC)",
-        note="order of magnitude only: a 108 KB buffer against one 8 KB bank, another DRAM",
-    )
+def _energies() -> Computed:
+    def value(tech: str, key: str) -> float:
+        return techs.load(tech).constant(key).value
+
+    def nodes() -> float:
+        # Both sides to 0.9 and 0.7 V: our 45 nm library runs at 1.1 V, and switching goes with V^2.
+        slowed = (0.9 / 1.1) ** 2
+        return value("asap7", "operand_toggle") / (value("nangate45", "operand_toggle") * slowed)
+
+    multiplier, adder = "multiplier_bit", "accumulator_bit"
+    return {
+        "multiplier_8_over_adder_32": lambda: (
+            64 * value("nangate45", multiplier) / (32 * value("nangate45", adder))
+        ),
+        "adder_32_over_8": lambda: 32 * value("nangate45", adder) / (8 * value("nangate45", adder)),
+        "tpu_add_8": lambda: 8 * value("asap7", adder),
+        "tpu_add_32": lambda: 32 * value("asap7", adder),
+        "tpu_mul_8": lambda: 64 * value("asap7", multiplier),
+        "node_area": lambda: value("asap7", "area_ge") / value("nangate45", "area_ge"),
+        "node_energy": nodes,
+    }
 
 
-def _scaling() -> Iterable[Row]:
-    old, new = techs.load("nangate45"), techs.load("asap7")
-    yield Row(
-        target="area from 45 to 7 nm",
-        published=0.059,
-        ours=new.constant("area_ge").value / old.constant("area_ge").value,
-        unit="1",
-        source=STILLMAKER,
-        note="two open predictive libraries, not one foundry's roadmap",
-    )
-    # Both sides to 0.9 and 0.7 V: our 45 nm library runs at 1.1 V, and switching goes with V^2.
-    slowed = (0.9 / 1.1) ** 2
-    yield Row(
-        target="energy from 45 nm, 0.9 V to 7 nm, 0.7 V",
-        published=0.057,
-        ours=new.constant("operand_toggle").value / (old.constant("operand_toggle").value * slowed),
-        unit="1",
-        source=STILLMAKER,
-        note="a factor of 3 across three generations is the usual disagreement",
-    )
+def _cycles() -> Computed:
+    def beats(w_bits: int, act_bits: int) -> int:
+        w, x = (tuple(1 << p for p in range(bits)) for bits in (w_bits, act_bits))
+        return BitSerial(lanes=64).beats(Segment(columns=512, weight=w, activation=x))
+
+    return {
+        "loom": lambda: beats(8, 8) / beats(4, 4),
+        "stripes": lambda: beats(1, 16) / beats(1, 4),
+    }
 
 
-def _cycles() -> Row:
-    pe = BitSerial(lanes=64)
-    planes = [tuple(1 << p for p in range(bits)) for bits in (8, 4)]
-    wide, narrow = (pe.beats(Segment(columns=512, weight=p, activation=p)) for p in planes)
-    return Row(
-        target="beats at 8 by 8 bits over beats at 4 by 4",
-        published=4.0,
-        ours=wide / narrow,
-        unit="1",
-        source="Sharify et al., Loom, DAC 2018 (time goes with the product of the precisions)",
-        note="an identity: must be exact",
-    )
+def _fpgas() -> Computed:
+    def luts(spec: PeSpec) -> float:
+        if "xilinx" not in store.names():
+            raise ValueError("7-series has no calibration yet (planeforge calibrate --target xilinx)")
+        return fpga.luts(spec, "xilinx").total
+
+    return {
+        "finn_luts": lambda: luts(Popcount(lanes=128, op="xor")),
+        **{f"bismo_v1_{k}": partial(luts, Popcount(lanes=k)) for k in (64, 256)},
+        "bismo_v2_64": lambda: luts(Popcount(lanes=64, form="lut6")),
+        "ternfpga": lambda: luts(SelectAdd(lanes=8)),
+    }
 
 
-def lut_slope(lanes: Sequence[int] = (32, 64, 128)) -> Row:
-    """Look-up tables per lane on 7-series by Yosys, beside BISMO's; about 10 s per width."""
-    from amaranth.back import rtlil
+def _memories() -> Computed:
+    def read(tech: str, bits: int) -> float:
+        return bits * techs.load(tech).constant("sram_read").value
 
-    from hw.synth import synthesize
-
-    luts = []
-    for n in lanes:
-        pe = BitSerial(lanes=n, acc_width=32, levels=3).create()
-        luts.append(synthesize(rtlil.convert(pe, name="pe", emit_src=False), "pe", "xilinx").lut)
-    slope = float(np.polyfit(lanes, np.array(luts, dtype=float), 1)[0])
-    return Row(
-        target="look-up tables per lane, 7-series",
-        published=2.04,
-        ours=slope,
-        unit="LUT6",
-        source="Umuroglu et al., BISMO, FPL 2018 (AND, count: 2.04 K + 109)",
-        note="ours masks and takes digits of either kind: two bits per lane to count instead of one",
-    )
+    return {
+        "sram_sg13g2_area": lambda: 65536 * techs.load("sg13g2").constant("sram_area").value * 1e-6,
+        "sram_sg13g2_read": lambda: read("sg13g2", 64),
+        "sram_horowitz": lambda: read("nangate45", 64),
+        "eyeriss": lambda: techs.dram("lpddr5").value / read("nangate45", 1),
+    }
 
 
-def text(found: Iterable[Row]) -> str:
-    """Rows as aligned text."""
-    lines = [f"{'target':58} {'published':>10} {'ours':>10}  unit   off"]
+def _sparsity() -> Computed:
+    def change(columns: int, w: int, x: int, keep: int, of: int, index: str = "beside") -> float:
+        sparse = Datapath(columns=columns, w_bits=w, act_bits=x, keep=keep, of=of, index=index)
+        return price.verdict(sparse, "nangate45").area.value
+
+    return {
+        "sparse_bits": lambda: price.stored_bits(8, 2, 4) / 8,
+        "sparse_1_2_4": lambda: change(128, 1, 1, 2, 4),
+        "sparse_1_2_4_outside": lambda: change(128, 1, 1, 2, 4, "outside"),
+        "sparse_1_4_8": lambda: change(128, 1, 1, 4, 8),
+        "sparse_1_1_4": lambda: change(128, 1, 1, 1, 4),
+        "sparse_8": lambda: change(16, 8, 8, 2, 4),
+        "sparse_w4a8": lambda: change(16, 4, 8, 2, 4),
+        "sparse_w2a8": lambda: change(16, 2, 8, 2, 4),
+        "sparse_4": lambda: change(16, 4, 4, 2, 4),
+    }
+
+
+def table(found: Iterable[Row]) -> list[str]:
+    """Rows as lines of a Markdown table, reasons of far ones below."""
+    lines = ["| target | published | model | model / published | source |", "|---|---|---|---|---|"]
+    notes = []
     for row in found:
-        lines.append(
-            f"{row.target:58} {row.published:10.4g} {row.ours:10.4g}  {row.unit:5} {row.deviation:+.0%}"
-            f"\n    {row.source}\n    {row.note}"
-        )
-    return "\n".join(lines)
-
-
-def main(arguments: Iterable[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m cost_models.validate", description=__doc__)
-    parser.add_argument("--synth", action="store_true", help="also the rows that synthesize (half a minute)")
-    asked = parser.parse_args(None if arguments is None else list(arguments))
-    print(text((*rows(), lut_slope()) if asked.synth else rows()))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        published = row.said if row.published is None else f"{row.published:g}"
+        unit = "" if row.unit == "1" else f" {row.unit}"
+        ours = "not computed" if row.ours is None else f"{row.ours:.4g}{unit}"
+        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
+        said = published if row.published is None else published + unit
+        lines.append(f"| {row.target} | {said} | {ours} | {ratio} | {row.source} |")
+        if row.far:
+            notes.append(f"* {row.target}, {(row.ratio or 0) - 1:+.0%}: {row.why}.")
+        elif row.ours is None or row.published is None:
+            notes.append(f"* {row.target}: {row.why}.")
+    return [*lines, *([""] if notes else []), *notes]

@@ -5,6 +5,7 @@ Counts alone; areas and energies belong to a technology.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from hw.integers import require_int
@@ -30,6 +31,37 @@ class Resources:
 
     def __mul__(self, copies: int) -> Resources:
         return Resources(**{cell: count * copies for cell, count in asdict(self).items()})
+
+
+def total(parts: Mapping[str, Resources]) -> Resources:
+    """The cells of all parts."""
+    return sum(parts.values(), Resources())
+
+
+def accumulator(width: int, acc_width: int, *, carry: int = 0, doubles: bool = True) -> dict[str, Resources]:
+    """Parts of an accumulator: bits that a dot product of ``width`` bits meets, and those above.
+
+    Above, all bits of what is added are its sign. ``carry``: bits that the adder is longer. It
+    starts from 0, from itself or, if it ``doubles``, from twice itself.
+    """
+    low = min(width, acc_width)
+    return {
+        "accumulator": Resources(adder_bit=low + carry, mux2=(1 + doubles) * low, flop=low),
+        "extension": Resources(adder_bit=1, mux2=1 + doubles, flop=1) * (acc_width - low),
+    }
+
+
+def summing(adder_bits: int, sums: int, *, carries: bool = False) -> dict[str, Resources]:
+    """Parts of a tree of so many adders, of so many bits together.
+
+    Apart stand the ends of each: the lowest bit, the highest, which has no operand bit of its own, and where
+    it takes in a carry, the bit that it is longer.
+    """
+    each = 2 + carries
+    return {
+        "tree": Resources(adder_bit=adder_bits - each * sums),
+        "ends": Resources(adder_bit=each * sums),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

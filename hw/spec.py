@@ -136,6 +136,17 @@ class PeSpec(ABC):
     def resources(self) -> Resources:
         """Cells of one PE before technology mapping."""
 
+    def parts(self) -> Mapping[str, Resources]:
+        """`resources` by what they are for: cells of a part stand alike in PEs of all sizes."""
+        return {"cells": self.resources()}
+
+    def shared(self) -> Mapping[str, str]:
+        """Parts that read weights alone ("row") or activations alone ("column"), before any register.
+
+        They are equal in all PEs of a row or column of a broadcast array: a synthesizer merges them there.
+        """
+        return {}
+
     @abstractmethod
     def create(self) -> Any:
         """Amaranth component with exactly these parameters; ports ``i`` (beats) and ``o`` (items)."""
@@ -304,6 +315,24 @@ class ArraySpec:
         """Cells of all PEs, and of the registers between them."""
         return self.pe.resources() * (self.rows * self.columns) + Resources(flop=self._network_flops())
 
+    def parts(self) -> Mapping[str, Resources]:
+        """The cells that a synthesizer leaves, by what they are for: those equal in several PEs once."""
+        pe, every = self.pe.parts(), self.rows * self.columns
+        copies, network = dict.fromkeys(pe, every), self._network_flops()
+        if self.network == "broadcast":
+            copies |= {name: getattr(self, f"{side}s") for name, side in self.pe.shared().items()}
+        elif "control" in pe:
+            # PEs that take a beat in the same clock have the same control, and so have the hops to them.
+            clocks = self.rows + self.columns - 1
+            copies["control"] = clocks
+            network -= (self._hops() - (clocks - 1)) * (len(self.pe.flags()) + 1)
+        parts = {name: cells * copies[name] for name, cells in pe.items()}
+        return parts | {"network": Resources(flop=network)}
+
+    def _hops(self) -> int:
+        """Hops of all rows of a systolic array: those to its first PE, and those from PE to PE."""
+        return self.rows * (self.rows - 1) // 2 + self.rows * (self.columns - 1)
+
     def _network_flops(self) -> int:
         """Bits of the registers that operands and items pass outside the PEs."""
         words, rows, columns = self.pe.words(), self.rows, self.columns
@@ -311,11 +340,10 @@ class ArraySpec:
         control = len(self.pe.flags()) + 1
         if self.network == "broadcast":
             return self.operand_registers * (rows * across + columns * words["x"] + control)
-        skewed = rows * (rows - 1) // 2 + rows * (columns - 1)
         down = columns * (columns - 1) // 2 + columns * (rows - 1)
         waits = sum(r + c for r in range(rows) for c in range(columns))
         items = waits * self.pe.outputs * self.pe.acc_width
-        return skewed * (across + control) + down * words["x"] + items
+        return self._hops() * (across + control) + down * words["x"] + items
 
     def tiles(self, shape: Shape) -> int:
         """Output tiles of ``rows`` x ``columns`` that cover the product."""

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planeforge import __version__, report, study_config, study_rows
+from planeforge import __version__, report, study_config, study_rows, study_sweep
 from planeforge.output import Failure, plain
 from planeforge.study_config import REFERENCE
 from planeforge.study_load import Setting, load
@@ -41,16 +41,20 @@ def compare(
     output: str | Path,
     progress: Moved = lambda share, doing: None,
     replaced: Mapping[str, Path] | None = None,
+    sweep: str = "",
 ) -> dict[str, Any]:
     """Run the study of a file and write its results into a folder.
 
-    ``replaced``: paths to take in place of the file's ``model``, ``text`` or ``calibration``.
+    ``replaced``: paths to take in place of the file's ``model``, ``text`` or ``calibration``; ``sweep``: a
+    constant and its range, ``NAME=LOW:HIGH``, over which the formats' order in energy is looked for.
 
-    Returns what was run and found: paths of the report and the table, a dictionary of figures per format.
-    Raises ValueError for a study that cannot be run, before any work; `Failure` if a row failed, after
-    everything else was measured and written.
+    Returns what was run and found: paths of the report and the table, a dictionary of figures per format,
+    the places of the formats by energy, and the sweep.
+    Raises ValueError for a study or a sweep that cannot be run, before any work; `Failure` if a row failed,
+    after everything else was measured and written.
     """
     study = study_config.load(path, replaced)
+    study_sweep.check(sweep, study)
     folder = _claim(Path(output))
     with _threads(study.table.threads):
         progress(0.0, "loading the model")
@@ -60,6 +64,7 @@ def compare(
         progress(0.95, "writing the report")
         described = describe(setting, rows)
         written = report.write(folder, study, rows, described)
+        written |= study_sweep.found(rows, study, sweep)
     progress(1.0, "done")
     failed = [row for row in rows if row.error is not None]
     if failed:

@@ -21,6 +21,7 @@ from typing import Any
 from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 
+from hw.counts import accumulator, total
 from hw.pipeline import CONTROL_OF_DOT, accumulate, controls, hand_over, handshake, ports, registered
 from hw.spec import Beat, PeSpec, Resources, require_int, signed_bits, wrap
 
@@ -92,19 +93,31 @@ class BitSerial(PeSpec):
         A flop's clock enable is part of the flop (fabrics and gated clocks have it), a select between two
         constants is wiring, and a full adder without carry out is two gates.
         """
+        return total(self.parts())
+
+    def parts(self) -> dict[str, Resources]:
         levels, width = tree(self.lanes), signed_bits(-self.lanes, self.lanes)
         adders = sum(bits // 3 for columns in levels[:-1] for bits in columns)
         carryless = sum(columns[-1] // 3 for columns in levels[:-1])
         lowest = levels[-1].index(2) if 2 in levels[-1] else width
         control = 5 * (1 + len(self.cuts())) + 4 + 1
-        return Resources(
-            # Six a lane, the negation, and three for valid, last and ready.
-            gate2=6 * self.lanes + 2 * carryless + width + 3,
-            full_adder=adders - carryless,
-            adder_bit=(width - lowest) + width + self.acc_width,
-            mux2=2 * self.acc_width,
-            flop=2 * self.lanes + sum(map(sum, self.cuts())) + width + self.acc_width + control,
-        )
+        return {
+            # Which lanes count by mask and weight, by activation, and by both.
+            "weights": Resources(gate2=2 * self.lanes),
+            "activations": Resources(gate2=self.lanes),
+            "lanes": Resources(gate2=3 * self.lanes, flop=2 * self.lanes),
+            "tree": Resources(gate2=2 * carryless, full_adder=adders - carryless),
+            "cuts": Resources(flop=sum(map(sum, self.cuts()))),
+            # Two rows to one, then the negation.
+            "count": Resources(adder_bit=width - lowest),
+            "dot": Resources(gate2=width, adder_bit=width, flop=width),
+            **accumulator(width, self.acc_width),
+            # Valid, last and ready take a gate each.
+            "control": Resources(gate2=3, flop=control),
+        }
+
+    def shared(self) -> dict[str, str]:
+        return {"weights": "row", "activations": "column"}
 
     def create(self) -> BitSerialPE:
         return BitSerialPE(self)

@@ -11,7 +11,7 @@ items, masked by ``axis``). Differs in: own circuit, activations as integers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal
@@ -64,11 +64,18 @@ class Complex(BitSerial):
 
     def resources(self) -> Resources:
         """Cells of both parts, which share their control, and of the swap before them."""
-        parts = super().resources() * 2
-        control = 5 * (1 + len(self.cuts())) + 4 + 1
+        return super().resources()
+
+    def parts(self) -> dict[str, Resources]:
+        one = super().parts()
         # Weight digits are never 0, which saves two gates in a lane of a part; a sign turned over takes one.
-        gates = parts.gate2 - 2 * 2 * self.lanes - 3 + self.lanes
-        return replace(parts, gate2=gates, mux2=parts.mux2 + 2 * self.lanes, flop=parts.flop - control)
+        both = {name: cells * 2 for name, cells in one.items()}
+        # Signs turned over, and digits swapped.
+        swap = {"weights": Resources(gate2=self.lanes), "swap": Resources(mux2=2 * self.lanes)}
+        return both | {"control": one["control"]} | swap
+
+    def shared(self) -> dict[str, str]:
+        return {"weights": "row"}
 
     def create(self) -> ComplexPE:
         return ComplexPE(self)

@@ -26,6 +26,7 @@ from typing import Any
 from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 
+from hw.counts import total
 from hw.pipeline import CONTROL_OF_DOT, controls, hand_over, handshake, ports, registered
 from hw.spec import Beat, PeSpec, Resources, Segment, Step, require_int, wrap
 
@@ -152,15 +153,22 @@ class FpMac(PeSpec):
 
     def resources(self) -> Resources:
         """Cells of the structure below: a multiplier a lane, an adder a lane, the last one accumulating."""
+        return total(self.parts())
+
+    def parts(self) -> dict[str, Resources]:
         # A product has 2 bits less than a sum; an odd one keeps what it has from level to level.
         sums, registers = [SINGLE - 2] * self.lanes, 0
         while len(sums) > 1:
             sums = [SINGLE] * (len(sums) // 2) + sums[len(sums) & ~1 :]
             registers += sum(sums)
         levels = (self.lanes - 1).bit_length()
-        return (MULTIPLIER + ADDER) * self.lanes + Resources(
-            gate2=3, mux2=SINGLE, flop=registers + SINGLE + 3 * (1 + levels) + 1
-        )
+        return {
+            "multipliers": MULTIPLIER * self.lanes,
+            "adders": ADDER * self.lanes,
+            "cuts": Resources(flop=registers),
+            "accumulator": Resources(mux2=SINGLE, flop=SINGLE),
+            "control": Resources(gate2=3, flop=3 * (1 + levels) + 1),
+        }
 
     def create(self) -> FpMacPE:
         return FpMacPE(self)

@@ -93,7 +93,14 @@ class Gather(BitSerial):
         return max(sum(min(keep, columns) for columns in share.values()) for share in shares)
 
     def resources(self) -> Resources:
-        return super().resources() + Resources(mux2=self.lanes * selects(self.choices))
+        """As of `BitSerial`, with the selects."""
+        return super().resources()
+
+    def parts(self) -> dict[str, Resources]:
+        return super().parts() | {"select": Resources(mux2=self.lanes * selects(self.choices))}
+
+    def shared(self) -> dict[str, str]:
+        return {"weights": "row"}
 
     def create(self) -> GatherPE:
         return GatherPE(self)

@@ -19,6 +19,7 @@ from typing import Any
 from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 
+from hw.counts import accumulator, summing, total
 from hw.pipeline import (
     CONTROL_OF_DOT,
     accumulate,
@@ -115,27 +116,30 @@ class Mac(PeSpec):
         A multiplier that is not Booth's counts as Baugh and Wooley's array: a gate for every pair of bits,
         and an adder row for each but one of the weight's.
         """
+        return total(self.parts())
+
+    def parts(self) -> dict[str, Resources]:
         width = signed_bits(*self.beat_range())
         cuts = tree_registers(-(-self.lanes // 2) if self.booth else self.lanes, self.levels)
-        rest = Resources(
-            gate2=3,  # valid, last and ready
-            adder_bit=self.acc_width + self.booth,
-            mux2=self.acc_width,
-            flop=width + self.booth + self.acc_width + 3 * (2 + cuts) + 1,
-        )
-        return rest + (self._booth(width) if self.booth else self._products())
+        return (self._booth(width) if self.booth else self._products()) | {
+            "dot": Resources(flop=width + self.booth),
+            **accumulator(width, self.acc_width, carry=self.booth, doubles=False),
+            # Valid, last and ready take a gate each.
+            "control": Resources(gate2=3, flop=3 * (2 + cuts) + 1),
+        }
 
-    def _products(self) -> Resources:
+    def _products(self) -> dict[str, Resources]:
         tree = tree_widths(self.lanes, self.w_bits + self.act_bits)
         cuts = tree[self.levels :: self.levels] if self.levels else ()
         sums = sum(sum(after[: len(before) // 2]) for before, after in pairwise(tree))
-        return Resources(
-            gate2=self.lanes * self.w_bits * self.act_bits,
-            adder_bit=self.lanes * (self.w_bits - 1) * self.act_bits + sums,
-            flop=sum(map(sum, (tree[0], *cuts))),
-        )
+        return {
+            "products": Resources(gate2=self.lanes * self.w_bits * self.act_bits, flop=sum(tree[0])),
+            "product rows": Resources(adder_bit=self.lanes * (self.w_bits - 1) * self.act_bits),
+            **summing(sums, self.lanes - 1),
+            "cuts": Resources(flop=sum(map(sum, cuts))),
+        }
 
-    def _booth(self, width: int) -> Resources:
+    def _booth(self, width: int) -> dict[str, Resources]:
         row = self.act_bits + 1
         adders, flops = carry_cells(self.lanes, row, self.levels)
         total = tree_widths(self.lanes, row)[-1][0]
@@ -143,14 +147,24 @@ class Mac(PeSpec):
         for _ in range(self.digits - 1):
             joint = min(joint + 3, width)
             joints += joint + 1
-        each = Resources(
+        sums = self.lanes - 1
+        short = self.w_bits % 2  # the highest digit is a sign alone: no bit of its row chooses twice anything
+        return {
             # Three gates read a digit; a bit of a row is 0 or 1 activation, a choice of 2, and a flip.
-            gate2=self.lanes * (3 + 2 * row),
-            mux2=self.lanes * row,
-            adder_bit=adders,
-            flop=flops,
-        )
-        return each * self.digits + Resources(adder_bit=joints)
+            "digits": Resources(gate2=3 * self.lanes * self.digits),
+            "digit rows": Resources(gate2=2, mux2=1) * (self.lanes * (self.digits - short) * (row - 2)),
+            # Of a row's lowest and highest bit the choice is simpler.
+            "row ends": Resources(gate2=2, mux2=1) * (self.lanes * (self.digits - short) * 2),
+            "sign rows": Resources(gate2=2 * (row - 1)) * (self.lanes * short),
+            # The highest bits of such rows, and of their sums, are two copies of one.
+            "copies": Resources(gate2=2 * self.lanes, adder_bit=sums) * short,
+            "cuts": Resources(flop=flops * self.digits),
+            **summing(adders * self.digits - short * sums, sums * self.digits, carries=True),
+            "places": Resources(adder_bit=joints),
+        }
+
+    def shared(self) -> dict[str, str]:
+        return {"digits": "row"} if self.booth else {}
 
     def create(self) -> MacPE:
         return MacPE(self)

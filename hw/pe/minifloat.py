@@ -22,6 +22,7 @@ from typing import Any
 from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import wiring
 
+from hw.counts import accumulator, summing, total
 from hw.pipeline import (
     CONTROL_OF_DOT,
     accumulate,
@@ -196,29 +197,51 @@ class Minifloat(PeSpec):
 
     def resources(self) -> Resources:
         """Cells of the structure below: ripple rows for products, multiplexers for shifts."""
+        return total(self.parts())
+
+    def parts(self) -> dict[str, Resources]:
         tree, cuts = self.widths(), self.widths()[self.levels :: self.levels] if self.levels else ()
         adders = sum(sum(b) - (b[-1] if len(a) % 2 else 0) for a, b in pairwise(tree))
         rows, row = self.mantissa + 1, self.x.significand
         floats, shift = (self.w, self.x) if self.x_exponent else (self.w,), self.places.bit_length()
-        per_lane = Resources(
-            # Products of bits, the flips of a negative term; a hidden bit is an OR and takes 1 off, if not 0.
-            gate2=rows * row + tree[0][0] + sum(3 * kind.exponent for kind in floats) + (len(floats) - 1),
-            adder_bit=(rows - 1) * row + (shift if len(floats) == 2 else 0),
-            mux2=shift * tree[0][0],
-            flop=self.product + shift + 1,
-        )
-        return per_lane * self.lanes + Resources(
-            gate2=3,
-            adder_bit=adders + self.acc_width,
-            mux2=self.acc_width,
-            # A term of the tree has a bit beside it; valid, first and last travel, and one says that it is.
-            flop=sum(sum(cut) + len(cut) for cut in cuts)
-            + signed_bits(*self.beat_range())
-            + 1
-            + self.acc_width
-            + 3 * (2 + len(cuts))
-            + 1,
-        )
+        dot, two = signed_bits(*self.beat_range()), len(floats) == 2
+        # A term of the tree has a bit beside it.
+        cut_bits = sum(sum(cut) + len(cut) for cut in cuts)
+        lane = {
+            # A hidden bit is an OR and takes 1 off the exponent, if not 0.
+            "codes": Resources(gate2=sum(3 * kind.exponent for kind in floats) + two, adder_bit=two * shift),
+            "products": Resources(
+                gate2=rows * row, adder_bit=(rows - 1) * row, flop=self.product + shift + 1
+            ),
+            "shift": self._shifter(),
+            "flips": Resources(gate2=tree[0][0]),
+        }
+        return {name: cells * self.lanes for name, cells in lane.items()} | {
+            **summing(adders, self.lanes - 1),
+            "cuts": Resources(flop=cut_bits),
+            "dot": Resources(flop=dot + 1),
+            **accumulator(dot, self.acc_width, doubles=False),
+            # Valid, first and last travel, and one says that it is.
+            "control": Resources(gate2=3, flop=3 * (2 + len(cuts)) + 1),
+        }
+
+    def _shifter(self) -> Resources:
+        """A lane's shifter, a level for each bit of the places, the lowest first.
+
+        Of a level's bits the lowest are 0 where it shifts; those above the term are its sign, or 0.
+        """
+        wide, signed_product = self.widths()[0][0], not self.x_exponent
+        gates = selects = 0
+        bits = self.product
+        for step in (1 << level for level in range(self.places.bit_length())):
+            above = min(bits + step, wide) - step
+            selects += max(0, above if signed_product else above - step)
+            gates += step if signed_product else 2 * min(step, bits)
+            bits = min(bits + step, wide)
+        return Resources(gate2=gates, mux2=selects)
+
+    def shared(self) -> dict[str, str]:
+        return {} if self.x_exponent else {"codes": "row"}
 
     def create(self) -> MinifloatPE:
         return MinifloatPE(self)

@@ -20,6 +20,7 @@ from typing import Any
 from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data
 
+from hw.counts import accumulator, total
 from hw.pe.bitserial import BitSerial, BitSerialPE, compress
 from hw.pipeline import CONTROL_OF_DOT, controls
 from hw.spec import Beat, Resources, Segment, Step, horner, require_int, signed_bits, wrap
@@ -109,22 +110,30 @@ class PlaneParallel(BitSerial):
 
     def resources(self) -> Resources:
         """Cells of the structure below, none shared or simplified; see `hw.pe.bitserial`."""
+        return total(self.parts())
+
+    def parts(self) -> dict[str, Resources]:
         levels, width = self.tree(), signed_bits(*self.beat_range())
         adders = sum(bits // 3 for columns in levels[:-1] for bits in columns)
         carryless = sum(columns[-1] // 3 for columns in levels[:-1])
         lowest = levels[-1].index(2) if 2 in levels[-1] else width
         control = 6 * (1 + len(self.cuts())) + 4 + 1
-        return Resources(
-            # A product a pair of planes, a flip where one is the highest; that both are; valid, last, ready.
-            gate2=self.lanes * (self.w_planes * self.x_planes + self.w_planes + self.x_planes - 1)
-            + 2 * carryless
-            + 1
-            + 3,
-            full_adder=adders - carryless,
-            adder_bit=(width - lowest) + width + self.acc_width,
-            mux2=2 * self.acc_width,
-            flop=sum(levels[0]) + sum(map(sum, self.cuts())) + width + self.acc_width + control,
-        )
+        pairs = self.w_planes * self.x_planes
+        return {
+            # A product a pair of planes, and a flip where one is the highest.
+            "lanes": Resources(gate2=self.lanes * pairs, flop=sum(levels[0])),
+            "flips": Resources(gate2=self.lanes * (self.w_planes + self.x_planes - 1)),
+            "tree": Resources(gate2=2 * carryless, full_adder=adders - carryless),
+            "cuts": Resources(flop=sum(map(sum, self.cuts()))),
+            "count": Resources(adder_bit=width - lowest),
+            "dot": Resources(adder_bit=width, flop=width),
+            **accumulator(width, self.acc_width),
+            # That both planes are the highest; valid, last and ready.
+            "control": Resources(gate2=4, flop=control),
+        }
+
+    def shared(self) -> dict[str, str]:
+        return {}
 
     def create(self) -> PlaneParallelPE:
         return PlaneParallelPE(self)

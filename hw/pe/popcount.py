@@ -20,6 +20,7 @@ from typing import Any
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 
+from hw.counts import accumulator, total
 from hw.pipeline import CONTROL, hand_over, handshake, ports, registered
 from hw.popcount import plan, tree
 from hw.popcount.cells import Behaviour, Primitives
@@ -130,6 +131,9 @@ class Popcount(PeSpec):
         A counter that replaces n bits by their number is n - 1 adders of bits; as many of them are full ones
         as there are bits fewer after it. Look-up tables hold several, and so `hw.synth` counts fewer of them.
         """
+        return total(self.parts())
+
+    def parts(self) -> dict[str, Resources]:
         levels = plan.plan(tree.after_lanes(self.lanes, self.form), self.form)
         counters = [counter.adders() for placed, _ in levels for counter in placed]
         first, last = self.columns_after()[0], self.columns_after()[-1]
@@ -137,15 +141,20 @@ class Popcount(PeSpec):
         portable = self.form == "portable"
         negated = sum(last) if portable else 2 * self.width
         control = 5 * (len(self.cuts()) + 1) + 1
-        return Resources(
-            # A product a lane, the number's inversion, and three for valid, last and ready.
-            gate2=self.lanes + negated + 3,
-            full_adder=lanes[0] + sum(full for full, _ in counters) + sum(bits == 3 for bits in last),
-            half_adder=lanes[1] + sum(half for _, half in counters) + last.count(2) * (not portable),
-            adder_bit=self.width + self.acc_width,
-            mux2=2 * self.acc_width,
-            flop=sum(map(sum, self.cuts())) + self.width + self.acc_width + control,
-        )
+        tables = f"tree of {self.form} counters"
+        return {
+            f"{self.op} lanes": Resources(gate2=self.lanes),
+            tables: Resources(
+                full_adder=lanes[0] + sum(full for full, _ in counters) + sum(bits == 3 for bits in last),
+                half_adder=lanes[1] + sum(half for _, half in counters) + last.count(2) * (not portable),
+            ),
+            "cuts": Resources(flop=sum(map(sum, self.cuts()))),
+            # The number, and its inversion.
+            "count": Resources(gate2=negated, adder_bit=self.width, flop=self.width),
+            **accumulator(self.width, self.acc_width),
+            # Valid, last and ready take a gate each.
+            "control": Resources(gate2=3, flop=control),
+        }
 
     def create(self) -> PopcountPE:
         return PopcountPE(self)

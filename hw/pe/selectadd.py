@@ -20,6 +20,7 @@ from typing import Any
 from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 
+from hw.counts import accumulator, summing, total
 from hw.pe.ternary import trit_steps, trits
 from hw.pipeline import (
     CONTROL_OF_DOT,
@@ -121,24 +122,32 @@ class SelectAdd(PeSpec):
 
         A clear of operand registers counts as a gate a bit, which is wiring where a flip-flop has one.
         """
+        return total(self.parts())
+
+    def parts(self) -> dict[str, Resources]:
         tree = tree_widths(self.lanes, self.act_bits)
         cuts = tree[self.levels :: self.levels] if self.levels else ()
         sums = [bits for a, b in pairwise(tree) for bits in b[: len(a) // 2]]
         dot = tree[-1][0]
-        return Resources(
-            # Clears; of a sum the sign it takes and the flips of its second term; the sign of the last one;
-            # three for valid, last and ready.
-            gate2=self.ternary * self.lanes * self.act_bits + sum(sums) + dot + 3,
-            # An adder that takes in a bit is one longer.
-            adder_bit=sum(sums) + len(sums) + self.acc_width + 1,
-            mux2=2 * self.acc_width,
-            flop=sum(sum(terms) + len(terms) for terms in (tree[0], *cuts))
-            + dot
-            + 1
-            + self.acc_width
-            + 4 * (2 + len(cuts))
-            + 1,
-        )
+        adders = summing(sum(sums) + len(sums), len(sums), carries=True)
+        return {
+            "lanes": Resources(
+                # Clears.
+                gate2=self.ternary * self.lanes * self.act_bits,
+                flop=sum(tree[0]) + len(tree[0]),
+            ),
+            # Of a sum the flips of its second term, and the sign that it takes.
+            **{
+                f"flipped {name}": cells + Resources(gate2=gates)
+                for (name, cells), gates in zip(
+                    adders.items(), (sum(sums) - len(sums), len(sums)), strict=True
+                )
+            },
+            "cuts": Resources(flop=sum(sum(terms) + len(terms) for terms in cuts)),
+            "dot": Resources(gate2=dot, flop=dot + 1),
+            **accumulator(dot, self.acc_width, carry=1),
+            "control": Resources(gate2=3, flop=4 * (2 + len(cuts)) + 1),
+        }
 
     def create(self) -> SelectAddPE:
         return SelectAddPE(self)

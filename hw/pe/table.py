@@ -22,6 +22,7 @@ from typing import Any
 from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 
+from hw.counts import accumulator, summing, total
 from hw.pipeline import (
     CONTROL_OF_DOT,
     accumulate,
@@ -149,21 +150,33 @@ class Table(PeSpec):
 
     def resources(self) -> Resources:
         """Cells of the structure below, none shared or simplified; see `hw.pe.bitserial`."""
+        return total(self.parts())
+
+    def parts(self) -> dict[str, Resources]:
         width, bits = self._sums(self.group)
         sums, flops = carry_cells(self.groups, width, self.levels)
         indexes = self.row_count * self.groups
         registers = 2 + tree_registers(-(-self.groups // 2), self.levels)
-        return Resources(
-            # An index that counts from the sign, and the sign of what it picks; three for the handshake.
-            gate2=indexes * (self.group - 1 + width) + 3,
-            adder_bit=self.groups * bits + self.row_count * (sums + self.acc_width + 1),
-            mux2=indexes * selects(self.entries) * width + self.row_count * 2 * self.acc_width,
-            flop=self.groups * self.entries * width
-            + indexes * self.group
-            + self.row_count * (flops + self.acc_width)
-            + 4 * registers
-            + 1,
-        )
+        dot = width + (self.groups - 1).bit_length()
+        ends = accumulator(dot, self.acc_width, carry=1)
+        return {
+            "table sums": Resources(adder_bit=self.groups * (bits - self._adders(self.group))),
+            "table ends": Resources(adder_bit=self.groups * self._adders(self.group)),
+            "tables": Resources(flop=self.groups * self.entries * width),
+            # An index counts from the sign.
+            "index signs": Resources(gate2=indexes * (self.group - 1)),
+            "indexes": Resources(flop=indexes * self.group),
+            f"picks of {self.entries}": Resources(mux2=indexes * selects(self.entries) * width),
+            "signs": Resources(gate2=indexes * width),
+            **summing(self.row_count * sums, self.row_count * (self.groups - 1), carries=True),
+            "cuts": Resources(flop=self.row_count * flops),
+            **{name: cells * self.row_count for name, cells in ends.items()},
+            # Valid, last and ready take a gate each.
+            "control": Resources(gate2=3, flop=4 * registers + 1),
+        }
+
+    def shared(self) -> dict[str, str]:
+        return {"table sums": "column", "table ends": "column", "index signs": "row"}
 
     def _sums(self, lanes: int) -> tuple[int, int]:
         """Width of the signed sums of so many activations, and bits of the adders that make them."""
@@ -172,6 +185,11 @@ class Table(PeSpec):
         (left, left_bits), (right, right_bits) = self._sums(lanes // 2), self._sums(lanes - lanes // 2)
         width = max(left, right) + 1
         return width, left_bits + right_bits + (width << lanes - 1)
+
+    def _adders(self, lanes: int) -> int:
+        """Adders of the sums of so many activations."""
+        half = lanes // 2
+        return 0 if lanes == 1 else self._adders(half) + self._adders(lanes - half) + (1 << lanes - 1)
 
     def create(self) -> TablePE:
         return TablePE(self)

@@ -23,6 +23,7 @@ from typing import Any
 from amaranth import Cat, Module, Mux
 from amaranth.lib import wiring
 
+from hw.counts import accumulator, summing, total
 from hw.pipeline import (
     CONTROL_OF_DOT,
     accumulate,
@@ -215,16 +216,23 @@ class Term(PeSpec):
 
         A sum that takes in a bit is an adder of one bit more.
         """
+        return total(self.parts())
+
+    def parts(self) -> dict[str, Resources]:
         shifts = [self.act_bits + (2 << bit) - 2 for bit in range(self.exponent_bits)]
         sums, flops = carry_cells(self.lanes, self.act_bits + self.reach - 1, self.levels)
         registers = 1 + tree_registers(-(-self.lanes // 2), self.levels)
-        return Resources(
-            # A lane's sign, whether it counts, and both for its bit; three for valid, last and ready.
-            gate2=self.lanes * (2 * (self.act_bits + 1) + 1) + 3,
-            adder_bit=sums + self.acc_width + 1,
-            mux2=self.lanes * sum(shifts) + 2 * self.acc_width,
-            flop=flops + 4 * registers + 1 + self.acc_width,
-        )
+        dot = self.act_bits + self.reach - 1 + (self.lanes - 1).bit_length()
+        return {
+            # A lane's sign, whether it counts, and both for its bit.
+            "lanes": Resources(gate2=self.lanes * (2 * (self.act_bits + 1) + 1)),
+            "shift": Resources(mux2=self.lanes * sum(shifts)),
+            **summing(sums, self.lanes - 1, carries=True),
+            "cuts": Resources(flop=flops),
+            **accumulator(dot, self.acc_width, carry=1),
+            # Valid, last and ready take a gate each.
+            "control": Resources(gate2=3, flop=4 * registers + 1),
+        }
 
     def create(self) -> TermPE:
         return TermPE(self)

@@ -93,8 +93,10 @@ class Ternary(BitSerial):
 
     def resources(self) -> Resources:
         """As of `BitSerial`, less what its lanes need for a mask and bipolar weights: two gates."""
-        cells = super().resources()
-        return replace(cells, gate2=cells.gate2 - 2 * self.lanes)
+        return super().resources()
+
+    def parts(self) -> dict[str, Resources]:
+        return super().parts() | {"weights": Resources()}
 
     def create(self) -> TernaryPE:
         return TernaryPE(self)

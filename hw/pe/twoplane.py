@@ -23,6 +23,7 @@ from typing import Any
 
 from amaranth import Cat, Module, Signal, signed
 
+from hw.counts import accumulator, total
 from hw.pe.bitserial import BitSerial, BitSerialPE, compress
 from hw.pipeline import CONTROL_OF_DOT, accumulate, controls, hand_over, handshake
 from hw.spec import Beat, Resources, Segment, Step, horner, signed_bits, wrap
@@ -90,21 +91,28 @@ class TwoPlane(BitSerial):
 
     def resources(self) -> Resources:
         """Cells of the structure below, none shared or simplified."""
+        return total(self.parts())
+
+    def parts(self) -> dict[str, Resources]:
         levels, width = tree(self.lanes), signed_bits(-self.lanes, self.lanes)
         adders = sum(bits // 3 for columns in levels[:-1] for bits in columns)
         carryless = sum(columns[-1] // 3 for columns in levels[:-1])
         lowest = levels[-1].index(2) if 2 in levels[-1] else len(levels[-1])
         stages = 1 + len(self.cuts()) + 1
-        return Resources(
-            # Of a lane the mask, two hits, and XNOR with the third; the negations; valid, last and ready.
-            gate2=5 * self.lanes + 4 * (2 * carryless + width) + 3,
-            full_adder=4 * (adders - carryless),
-            adder_bit=4 * (len(levels[-1]) - lowest) + 3 * width + 4 * self.acc_width,
-            mux2=4 * 2 * self.acc_width,
-            flop=3 * self.lanes
-            + 4 * (sum(map(sum, self.cuts())) + width + self.acc_width)
-            + (5 * stages + 1),
-        )
+        four = {name: cells * 4 for name, cells in accumulator(width, self.acc_width).items()}
+        return {
+            # The mask, two hits, and XNOR with the third.
+            "lanes": Resources(gate2=5 * self.lanes, flop=3 * self.lanes),
+            "tree": Resources(gate2=2 * carryless, full_adder=adders - carryless) * 4,
+            "cuts": Resources(flop=4 * sum(map(sum, self.cuts()))),
+            "count": Resources(adder_bit=4 * (len(levels[-1]) - lowest)),
+            "dot": Resources(gate2=4 * width, adder_bit=3 * width, flop=4 * width),
+            **four,
+            "control": Resources(gate2=3, flop=5 * stages + 1),
+        }
+
+    def shared(self) -> dict[str, str]:
+        return {}
 
     def create(self) -> TwoPlanePE:
         return TwoPlanePE(self)

@@ -46,6 +46,23 @@ class Cycles:
     total: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """What moves in a phase, and the words that its buffers are read by."""
+
+    steps: int  #: of the array; each reads a word of either buffer, however many passes follow
+    weight_word: int  #: of the weight buffer [bits]
+    input_word: int  #: of the input buffer [bits]
+    weights: int  #: fetched, the cache with them [bits]
+    inputs: int  #: fetched [bits]
+    outputs: int  #: written back [bits]
+
+    @property
+    def dram_bits(self) -> int:
+        """Through the memory port."""
+        return self.weights + self.inputs + self.outputs
+
+
 def _same(bits: str) -> Mapping[str, Mapping[str, Fraction]]:
     return {phase: {"": Fraction(bits)} for phase in PHASES}
 
@@ -109,6 +126,41 @@ def cycles(model: Decoder, name: str, phase: str, context: int = 256, batch: int
 
     Raises ValueError for an unknown accelerator or phase, or a model whose weight width was not published.
     """
+    machine, bits = _machine(model, name, phase)
+    compute = dram = total = 0
+    for layer in _layers(model, phase, context, batch):
+        width = Fraction(machine.kv_bits) if layer.attention else bits
+        busy = _steps(machine, phase, layer) * machine.passes(width)
+        moved = sum(_moved(layer, width)) * 8 // DRAM_BITS
+        compute, dram, total = compute + busy, dram + moved, total + max(busy, moved)
+    return Cycles(compute=compute, dram=dram, total=total)
+
+
+def traffic(model: Decoder, name: str, phase: str, context: int = 256, batch: int = 1) -> Traffic:
+    """What moves in a decoder's phase; parameters and errors as `cycles`.
+
+    A word holds what a step takes: of weights in whole fours of bits, of half as much where they are serial.
+    """
+    machine, bits = _machine(model, name, phase)
+    steps = weights = inputs = outputs = 0
+    for layer in _layers(model, phase, context, batch):
+        width = Fraction(machine.kv_bits) if layer.attention else bits
+        moved = _moved(layer, width)
+        steps += _steps(machine, phase, layer)
+        weights, inputs, outputs = weights + moved[0], inputs + moved[1], outputs + moved[2]
+    share = 2 if machine.serial else 1
+    return Traffic(
+        steps=steps,
+        weight_word=machine.lanes * ceil(bits / 4) * 4 * machine.rows[phase] // share,
+        input_word=machine.lanes * ACT_BITS * machine.columns[phase] // share,
+        weights=8 * weights,
+        inputs=8 * inputs,
+        outputs=8 * outputs,
+    )
+
+
+def _machine(model: Decoder, name: str, phase: str) -> tuple[Accelerator, Fraction]:
+    """An accelerator and its weight bits for a model."""
     if name not in ACCELERATORS:
         raise ValueError(f"accelerator must be one of {', '.join(ACCELERATORS)}, not {name!r}")
     if phase not in PHASES:
@@ -118,12 +170,7 @@ def cycles(model: Decoder, name: str, phase: str, context: int = 256, batch: int
     bits = widths.get(model.name, widths.get(""))
     if bits is None:
         raise ValueError(f"model must be one of {', '.join(widths)} on {name}, not {model.name!r}")
-    compute = dram = total = 0
-    for layer in _layers(model, phase, context, batch):
-        width = Fraction(machine.kv_bits) if layer.attention else bits
-        busy, moved = _compute(machine, phase, layer, width), _dram(layer, width)
-        compute, dram, total = compute + busy, dram + moved, total + max(busy, moved)
-    return Cycles(compute=compute, dram=dram, total=total)
+    return machine, bits
 
 
 def _layers(model: Decoder, phase: str, context: int, batch: int) -> Iterator[_Layer]:
@@ -138,25 +185,27 @@ def _layers(model: Decoder, phase: str, context: int, batch: int) -> Iterator[_L
         yield _Layer(model.head, context, queries, batch * model.kv_heads, True)
 
 
-def _compute(machine: Accelerator, phase: str, layer: _Layer, bits: Fraction) -> int:
-    tiles = (
+def _steps(machine: Accelerator, phase: str, layer: _Layer) -> int:
+    """Tiles of PEs and lanes that cover a layer."""
+    return (
         -(-layer.columns // machine.lanes)
         * -(-layer.rows // machine.rows[phase])
         * -(-layer.tokens // machine.columns[phase])
+        * layer.copies
     )
-    return tiles * layer.copies * machine.passes(bits)
 
 
-def _dram(layer: _Layer, bits: Fraction) -> int:
+def _moved(layer: _Layer, bits: Fraction) -> tuple[int, int, int]:
+    """Bytes of weights, inputs and outputs through the memory port."""
     # A linear layer's weights are shared by the sequences, a cache is every sequence's own.
     copies = layer.copies if layer.attention else 1
     weights = ceil(layer.columns * bits / 8) * layer.rows * copies
     inputs = -(-layer.columns * ACT_BITS // 8) * layer.tokens * layer.copies
     outputs = -(-layer.rows * ACT_BITS // 8) * layer.tokens * layer.copies
     if weights > BUFFER_BYTES and inputs > BUFFER_BYTES:
-        by_inputs = -(-inputs // BUFFER_BYTES) * weights + inputs
-        by_weights = -(-weights // BUFFER_BYTES) * inputs + weights
-        fetched = min(by_inputs, by_weights)
-    else:
-        fetched = weights + inputs
-    return (fetched + outputs) * 8 // DRAM_BITS
+        weight_times, input_times = -(-inputs // BUFFER_BYTES), -(-weights // BUFFER_BYTES)
+        if weight_times * weights + inputs <= input_times * inputs + weights:
+            weights *= weight_times
+        else:
+            inputs *= input_times
+    return weights, inputs, outputs

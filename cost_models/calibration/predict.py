@@ -1,0 +1,136 @@
+"""What the fits of a calibration say of a PE or an array: area by part, look-up tables, clock period."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from cost_models.calibration.designs import family_of
+from hw.grid import Grid
+from hw.spec import PeSpec, Resources
+
+
+def group_of(spec: PeSpec) -> str:
+    """What is fitted together: a PE of the family, or a kind of it that shares too little with the others."""
+    family = family_of(spec)
+    if family == "mac" and getattr(spec, "booth", False):
+        return "mac booth"
+    if family == "popcount" and getattr(spec, "form", "") != "portable":
+        return f"popcount {getattr(spec, 'form', '')}"
+    return family
+
+
+def mappings(spec: PeSpec) -> tuple[str, ...]:
+    """Mappings that may differ for a PE or an array of it.
+
+    Yosys builds a multiplication of its own as an array of products or, told to, by Booth's digits; it leaves
+    those with an operand of under four bits as they are.
+    """
+    one: Any = core(spec)
+    wide = group_of(one) == "mac" and min(one.w_bits, one.act_bits) >= 4
+    return ("default", "booth") if wide else ("default",)
+
+
+def _multiplied(one: Any, mapping: str) -> dict[str, Resources]:
+    """Parts of a lane's product that is left to the synthesizer, under a mapping.
+
+    An array has a row for each bit of the narrower operand, and copies of its sign up to the top of the
+    product. Booth's digits read two bits of an activation; they make both operands as wide as the wider, an
+    even number of bits, and leave the rest to logic optimization: a digit of copies of the sign still takes
+    a row of the sum.
+    """
+    product = one.w_bits + one.act_bits
+    ends = {"product sums": Resources(adder_bit=product, flop=product)}
+    if mapping == "default":
+        few, many = sorted((one.w_bits, one.act_bits))
+        rows = (few - 2) * (many - 1)
+        signs = sum(product - row for row in range(2, few)) - rows
+        return ends | {
+            "products": Resources(gate2=few * many),
+            "product rows": Resources(full_adder=rows),
+            "sign copies": Resources(full_adder=signs),
+        }
+    width = -(-max(one.w_bits, one.act_bits) // 2) * 2
+    short = one.act_bits % 2  # the highest digit is a sign alone
+    digits, row = one.act_bits // 2, one.w_bits + 1
+    sums = sum(min(width + 1, product - 2 * digit) for digit in range(1, width // 2))
+    return ends | {
+        "digits": Resources(gate2=3 * (digits + short)),
+        "digit rows": Resources(gate2=2, mux2=1) * ((row - 2) * digits),
+        "row ends": Resources(gate2=2, mux2=1) * (2 * digits),
+        "sign rows": Resources(gate2=2 * row * short),
+        "product rows": Resources(full_adder=sums),
+    }
+
+
+def by_kind(parts: Mapping[str, Resources]) -> dict[str, float]:
+    """Counted cells by part and kind, of parts that have any."""
+    return {
+        f"{part}.{kind}": count
+        for part, counted in parts.items()
+        for kind, count in asdict(counted).items()
+        if count
+    }
+
+
+def fits(content: Mapping[str, Any], spec: PeSpec) -> Mapping[str, Any]:
+    """The fits of a PE, by mapping. Raises ValueError if its kind has none."""
+    group = group_of(spec)
+    if not content["fits"].get(group):
+        known = ", ".join(content["fits"])
+        raise ValueError(f"pe must be one calibrated for {content['target']} ({known}), not {group!r}")
+    found: Mapping[str, Any] = content["fits"][group]
+    return found
+
+
+def area_terms(content: Mapping[str, Any], spec: PeSpec) -> tuple[str, dict[str, float]]:
+    """The mapping that is predicted to take the least area, and the area by part and kind under it.
+
+    Flip-flops stand under ``<part>.flop`` with all that their enables take.
+    """
+    found = fits(content, core(spec))
+    options = {
+        mapping: priced(counted(spec, mapping), found[mapping]["area"]["coefficients"], content["flop_area"])
+        for mapping in mappings(spec)
+        if mapping in found
+    }
+    mapping = min(options, key=lambda name: sum(options[name].values()))
+    return mapping, options[mapping]
+
+
+def core(spec: PeSpec) -> PeSpec:
+    """The PE of a grid, or the PE itself."""
+    return spec.array.pe if isinstance(spec, Grid) else spec
+
+
+def counted(spec: PeSpec, mapping: str = "default") -> dict[str, float]:
+    """Counted cells by part and kind; of a grid those that a synthesizer leaves."""
+    parts = dict((spec.array if isinstance(spec, Grid) else spec).parts())
+    one: Any = core(spec)
+    if group_of(one) == "mac":
+        del parts["product rows"]
+        copies = parts.pop("products").flop // one.parts()["products"].flop
+        lane = _multiplied(one, mapping)
+        parts |= {name: cells * (one.lanes * copies) for name, cells in lane.items()}
+    return by_kind(parts)
+
+
+def priced(counts: Mapping[str, float], coefficients: Mapping[str, float], flop: float) -> dict[str, float]:
+    """Area by part and kind. A part that the fit has not seen is priced as the mean of its kind."""
+    found = {}
+    for name, count in counts.items():
+        kind = name.rpartition(".")[2]
+        each = coefficients[name] if name in coefficients else _mean(coefficients, kind)
+        found[name] = count * (each + flop * (kind == "flop"))
+    return found
+
+
+def _mean(coefficients: Mapping[str, float], kind: str) -> float:
+    same = [value for name, value in coefficients.items() if name.rpartition(".")[2] == kind]
+    return sum(same) / len(same) if same else 0.0
+
+
+def lut_terms(content: Mapping[str, Any], spec: PeSpec) -> dict[str, float]:
+    """Look-up tables by part and kind."""
+    return priced(counted(spec), fits(content, core(spec))["default"]["lut"]["coefficients"], 0.0)

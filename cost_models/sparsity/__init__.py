@@ -1,0 +1,1 @@
+"""Sparsity with its whole price: storage of indices, selects and registers, detection, imbalance."""
