@@ -60,6 +60,7 @@ ORDER = (
         "verilog",
         "synth",
         "cost",
+        "calibrate",
         "eval",
     ),
     *("methods", "formats", "pes", "techs"),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from algo.bitplane.activations import Activations
 from algo.bitplane.format import Digit
 from algo.bitplane.matrix import PackedMatrix, Term
-from algo.bitplane.planes import Pattern, Plane, Stored
+from algo.bitplane.planes import Pattern, PerGroup, Plane, Stored
 
 LIMIT = 2.0**63 * (1 - 2.0**-40)  #: int64, less what float64 may lose in the sum that is held against it
 TOKENS = 64  #: tokens multiplied at once; the product's temporary stays below the layer
@@ -133,6 +133,9 @@ def _plane(matrix: PackedMatrix, plane: Stored) -> torch.Tensor:
         return _bits(plane.words, matrix.columns)
     if isinstance(plane, Pattern):
         return torch.tensor([_unranked(row, plane, matrix.columns) for row in plane.codes.tolist()])
+    if isinstance(plane, PerGroup):
+        each = torch.from_numpy(plane.bits).repeat_interleave(matrix.group, dim=1)
+        return each[:, : matrix.columns]
     where = _truth(matrix, plane.on)
     whole = torch.zeros(where.shape, dtype=torch.bool)
     whole[where] = _bits(plane.words[None], int(where.sum()))[0]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from algo.bitplane import expression, words
 from algo.bitplane.format import Digit
 from algo.bitplane.ints import Ints
-from algo.bitplane.planes import Gathered, Pattern, Plane, Stored
+from algo.bitplane.planes import Gathered, Pattern, PerGroup, Plane, Stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +123,9 @@ class PackedMatrix:
                 found[name] = plane.words
             elif isinstance(plane, Pattern):
                 found[name] = self._spread_pattern(name, plane)
+            elif isinstance(plane, PerGroup):
+                self._check_shape(name, plane.bits.shape, self.groups)
+                found[name] = plane.spread(self.columns, self.group)
             else:
                 found[name] = self._spread_gathered(name, plane, found)
             self._check_words(name, found[name])

@@ -1,4 +1,4 @@
-"""The ways a plane is stored: whole, only where a mask is set, or as one number per N:M pattern.
+"""The ways a plane is stored: whole, only where a mask is set, a number per N:M pattern, a bit per group.
 
 Whichever it is, it stands for words uint64 [rows, ceil(columns/64)]; what is billed is what is stored.
 """
@@ -84,6 +84,44 @@ class Gathered:
         whole = words.unpack(mask, columns).copy()
         whole[whole] = words.unpack(self.words, count) if count else np.zeros(0, np.bool_)
         return words.pack(whole)
+
+
+@dataclass(frozen=True, eq=False)
+class PerGroup:
+    """One bit for each row and column group, which all columns of the group read: which value set it has."""
+
+    bits: NDArray[np.bool_]  #: [rows, groups], or [1, groups] where all rows share them
+    role: str = "indices"
+
+    def __post_init__(self) -> None:
+        _check_role(self.role)
+        if self.bits.dtype != np.bool_ or self.bits.ndim != 2:
+            raise ValueError(f"bits must be boolean of two axes, not {self.bits.dtype} {self.bits.shape}")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the bit stream."""
+        return -(-self.bits.size // 8)
+
+    def stream(self) -> NDArray[np.uint8]:
+        """The bits, gapless, uint8 [nbytes], in row order."""
+        return np.packbits(self.bits.reshape(-1), bitorder="little")
+
+    @classmethod
+    def from_stream(cls, stream: NDArray[np.uint8], shape: tuple[int, int], role: str) -> PerGroup:
+        """Bits of a stream; the inverse of `stream`.
+
+        Raises ValueError if the stream's length does not fit the shape.
+        """
+        size = shape[0] * shape[1]
+        if len(stream) != -(-size // 8):
+            raise ValueError(f"stream must be {-(-size // 8)} bytes for {shape} bits, not {len(stream)}")
+        bits = np.unpackbits(stream, count=size, bitorder="little").astype(np.bool_)
+        return cls(bits.reshape(shape), role)
+
+    def spread(self, columns: int, group: int) -> Words:
+        """Words [rows, ceil(columns/64)] of the whole plane."""
+        return words.pack(self.bits[:, np.arange(columns) // group])
 
 
 def gather(bits: NDArray[np.bool_], mask: NDArray[np.bool_], on: str, role: str = "sign planes") -> Gathered:
@@ -186,7 +224,7 @@ class Pattern:
         )
 
 
-Stored = Plane | Gathered | Pattern
+Stored = Plane | Gathered | Pattern | PerGroup
 
 
 def _check_role(role: str) -> None:

@@ -61,6 +61,8 @@ def stacked(parts: Sequence[PackedMatrix]) -> PackedMatrix:
         return arrays[0] if shared else np.concatenate(arrays)
 
     def ints(found: Sequence[Ints]) -> Ints:
+        if any(part.coding is not None for part in found):
+            raise ValueError("parts must hold their integers as they are, and have codes for them")
         return Ints(joined([i.values for i in found]), found[0].bits, found[0].signed)
 
     return PackedMatrix(

@@ -39,6 +39,35 @@ def _e8m0(values: Floats) -> Floats:
     return np.ldexp(1.0, np.clip(exponent, -127, 127).astype(np.int64))
 
 
+def _fp32(values: Floats) -> Floats:
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float32).astype(np.float64)
+    if not np.all(np.isfinite(rounded)):
+        raise ValueError(f"scale must fit fp32, not {float(np.abs(values).max())!r}")
+    return rounded
+
+
+def _ue4m3(values: Floats) -> Floats:
+    return unsigned_float(values, 3, -9, 448.0)
+
+
+def _ue5m3(values: Floats) -> Floats:
+    return unsigned_float(values, 3, -17, 114688.0)
+
+
+def unsigned_float(values: Floats, mantissa: int, unit: int, top: float) -> Floats:
+    """The nearest of 0 and the floats with so many mantissa bits from 2**unit to ``top``, ties to even.
+
+    What is larger becomes ``top``. Raises ValueError for a value below 0.
+    """
+    if np.any(values < 0):
+        raise ValueError(f"scale must not be below 0, not {float(values.min())!r}")
+    clipped = np.minimum(values, top)
+    binade = np.frexp(np.where(clipped > 0, clipped, 1.0))[1] - 1
+    step = np.maximum(binade - mantissa, unit)
+    return np.minimum(np.ldexp(np.rint(np.ldexp(clipped, -step)), step), top)
+
+
 def _dyadic(values: Floats) -> Floats:
     return values
 
@@ -49,7 +78,23 @@ SCALE_FORMATS: Mapping[str, Callable[[Floats], Floats]] = {
     "bf16": _bf16,
     "e8m0": _e8m0,
     "dyadic": _dyadic,
+    "fp32": _fp32,
+    "ue4m3": _ue4m3,
+    #: 5 exponent and 3 mantissa bits without sign, bias 15; the top code is NaN here, an own choice.
+    "ue5m3": _ue5m3,
+    "int8": _dyadic,  # a share of the row's largest, see `CODED`
+    "int8-256": _dyadic,  # the mean and a share of the largest of 256
 }
+
+#: Formats whose scales are kept as 8-bit codes: their coding, and the exponent of a mantissa's unit; None
+#: where each row has one.
+CODED: Mapping[str, tuple[str, int | None]] = {
+    "e8m0": ("power", None),
+    "ue4m3": ("ue4m3", -9),
+    "ue5m3": ("ue5m3", -17),
+}
+#: Bits of a mantissa that keeps what the format has, where that is not `MANTISSA_BITS`.
+WIDTHS: Mapping[str, int] = {"fp32": 32, "int8": 8}
 
 
 def round_scale(values: ArrayLike, scale_format: str) -> Floats:

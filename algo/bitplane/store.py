@@ -1,6 +1,6 @@
 """Packed matrices on disk: one safetensors file, written whole or not at all, refused unless it fits.
 
-Tensors are ``<matrix>/<array>``: planes as uint64 words, integers and N:M patterns as gapless bit streams
+Tensors are ``<matrix>/<array>``: planes as uint64 words, integers, patterns and group bits as gapless streams
 (uint8), real factors as float32 or float16. The metadata entry ``planeforge`` is JSON: schema, where the
 matrices come from, and for each matrix its shape, terms and the types of its arrays.
 """
@@ -19,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algo.bitplane.format import Digit
-from algo.bitplane.ints import Ints
+from algo.bitplane.ints import Coding, Ints
 from algo.bitplane.matrix import PackedMatrix, Term
-from algo.bitplane.planes import Gathered, Pattern, Plane, Stored
+from algo.bitplane.planes import Gathered, Pattern, PerGroup, Plane, Stored
 
-SCHEMA = "planeforge.packed/2"
+SCHEMA = "planeforge.packed/3"
+#: What is read: version 3 added coded integers and planes of a bit per group, and changed nothing else.
+READ = ("planeforge.packed/2", SCHEMA)
 _KEY = "planeforge"
 
 
@@ -112,15 +114,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         header = json.loads(text)
     except json.JSONDecodeError:
         raise ValueError(f"{path} must have JSON metadata, not {text[:40]!r}") from None
-    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+    if not isinstance(header, dict) or header.get("schema") not in READ:
         found = header.get("schema") if isinstance(header, dict) else header
-        raise ValueError(f"{path} must have schema {SCHEMA}, not {found!r}")
+        raise ValueError(f"{path} must have schema {' or '.join(READ)}, not {found!r}")
     return header, tensors
 
 
 def _arrays(matrix: PackedMatrix) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {
-        name: p.stream() if isinstance(p, Pattern) else np.ascontiguousarray(p.words)
+        name: p.stream() if isinstance(p, Pattern | PerGroup) else np.ascontiguousarray(p.words)
         for name, p in matrix.planes.items()
     }
     arrays |= {name: ints.stream() for name, ints in matrix.ints.items()}
@@ -138,11 +140,18 @@ def _describe(matrix: PackedMatrix) -> dict[str, Any]:
         "terms": [asdict(term) | {"digit": term.digit.value} for term in matrix.terms],
         "planes": {name: _describe_plane(plane) for name, plane in matrix.planes.items()},
         "ints": {
-            name: {"shape": i.values.shape, "bits": i.bits, "signed": i.signed} for name, i in ints.items()
+            name: {"shape": i.values.shape, "bits": i.bits, "signed": i.signed} | _describe_coding(i.coding)
+            for name, i in ints.items()
         },
         "factors": sorted(matrix.factors),
         "row": matrix.row is not None,
     }
+
+
+def _describe_coding(coding: Coding | None) -> dict[str, Any]:
+    if coding is None:
+        return {}
+    return {"coding": {"kind": coding.kind, "tile": coding.tile, "span": coding.span}}
 
 
 def _describe_plane(plane: Stored) -> dict[str, Any]:
@@ -150,17 +159,22 @@ def _describe_plane(plane: Stored) -> dict[str, Any]:
         return {"role": plane.role, "on": plane.on}
     if isinstance(plane, Pattern):
         return {"role": plane.role, "shape": plane.codes.shape, "kept": plane.kept, "of": plane.of}
+    if isinstance(plane, PerGroup):
+        return {"role": plane.role, "per_group": plane.bits.shape}
     return {"role": plane.role}
 
 
 def _rebuild_plane(name: str, array: NDArray[Any], given: Mapping[str, Any]) -> Stored:
     if "on" in given:
         return Gathered(array, given["on"], given["role"])
-    if "of" not in given:
+    if "of" not in given and "per_group" not in given:
         return Plane(array, given["role"])
     if array.dtype != np.uint8 or array.ndim != 1:
         found = f"{array.dtype} {list(array.shape)}"
         raise ValueError(f"tensor {name} must be uint8 of one axis, not {found}")
+    if "per_group" in given:
+        rows, groups = given["per_group"]
+        return PerGroup.from_stream(array, (int(rows), int(groups)), given["role"])
     shape = (int(given["shape"][0]), int(given["shape"][1]))
     return Pattern.from_stream(array, shape, given["kept"], given["of"], given["role"])
 
@@ -179,7 +193,8 @@ def _rebuild(name: str, described: dict[str, Any], tensors: dict[str, NDArray[An
             found = f"{stream.dtype} {list(stream.shape)}"
             raise ValueError(f"tensor {name}/{key} must be uint8 of one axis, not {found}")
         try:
-            return Ints.from_stream(stream, shape, given["bits"], given["signed"])
+            coding = Coding(**given["coding"]) if "coding" in given else None
+            return Ints.from_stream(stream, shape, given["bits"], given["signed"], coding)
         except ValueError as error:
             raise ValueError(f"tensor {name}/{key}: {error}") from None
 

@@ -1,4 +1,8 @@
-"""Named number formats, each with its source. To add one, add a constant: `ALL` collects it."""
+"""Named number formats, each with its source. To add one, add a constant: `ALL` collects it.
+
+Here stand the linear ones, whose planes are stored as they are; formats of tables, with names of a grammar,
+are those of `algo.formats.blocks`, and `get` finds either.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from algo.bitplane.format import Digit, Format
+from algo.formats import blocks
 
 
 def _unsigned(bits: int, source: str) -> Format:
@@ -61,12 +66,30 @@ ALL: Mapping[str, Format] = MappingProxyType(
 )
 
 
-def get(name: str) -> Format:
-    """Format ``name``.
+def get(name: str, allow_wide: bool = False) -> Format:
+    """Format ``name``, a linear one or a block format; ``allow_wide`` as `algo.formats.blocks.get` has it.
 
     Raises ValueError naming the formats if there is none of that name.
     """
+    if name not in ALL and blocks.is_name(name):
+        return blocks.get(name, allow_wide)
     return choose(name, tuple(ALL))
+
+
+class Offered(tuple[str, ...]):
+    """Names of linear formats that a method takes, and with them every block format that passes a test."""
+
+    test: Callable[[Format], bool]
+
+    def __new__(cls, names: Sequence[str], test: Callable[[Format], bool] = lambda fmt: True) -> Offered:
+        found = super().__new__(cls, names)
+        found.test = test
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        if super().__contains__(name):
+            return True
+        return isinstance(name, str) and blocks.is_name(name) and self.test(blocks.get(name, True))
 
 
 def accepted_by(test: Callable[[Format], bool], *, first: Format) -> tuple[str, ...]:
@@ -80,11 +103,12 @@ def is_unsigned(fmt: Format) -> bool:
     return fmt.zero and fmt.digit is Digit.UNIPOLAR and fmt.coefs == places
 
 
-def choose(name: str, allowed: Sequence[str], group: int | None = None) -> Format:
+def choose(name: str, allowed: Sequence[str], group: int | None = None, allow_wide: bool = False) -> Format:
     """Format ``name`` with ``group`` columns to a scale; None keeps the format's own.
 
     Raises ValueError if the name is not allowed or the group is less than 1, TypeError if it is no integer.
     """
     if name not in allowed:
         raise ValueError(f"format must be one of {', '.join(allowed)}, not {name!r}")
-    return ALL[name] if group is None else replace(ALL[name], group=group)
+    found = ALL[name] if name in ALL else blocks.get(name, allow_wide)
+    return found if group is None else replace(found, group=group)

@@ -66,30 +66,32 @@ class FormatConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerConfig(FormatConfig):
-    """Of a method that takes integer formats, which ``bits`` names as well as ``format`` does."""
+    """Of a method that takes integer formats, which ``bits`` names as well as ``format`` does, and others."""
 
     format: str = ""  #: left out: the format of ``bits``, and without these the method's default
-    bits: int | None = None  #: planes of the format
+    bits: int | None = None  #: stored bits of an entry
+    allow_wide: bool = False  #: take formats whose digits have more planes than are run by default
 
     def __post_init__(self) -> None:
+        check_switch("allow_wide", self.allow_wide)
         if self.bits is not None:
             check_integer("bits", self.bits)
         if not self.format:
             object.__setattr__(self, "format", self._of_bits())
-        super().__post_init__()
-        planes = _planes(self.format)
-        if self.bits not in (None, planes):
-            raise ValueError(f"bits must be {planes} for format {self.format}, not {self.bits!r}")
+        stored = self.chosen().code_bits
+        if self.bits not in (None, stored):
+            raise ValueError(f"bits must be {stored} for format {self.format}, not {self.bits!r}")
+
+    def chosen(self) -> Format:
+        """The format, with this group."""
+        return catalog.choose(self.format, self.allowed, self.group, self.allow_wide)
 
     def _of_bits(self) -> str:
         if self.bits is None:
             return self.allowed[0]
-        found = [name for name in self.allowed if _planes(name) == self.bits]
+        widths = {name: catalog.ALL[name].code_bits for name in self.allowed if name in catalog.ALL}
+        found = [name for name, width in widths.items() if width == self.bits]
         if not found:
-            listed = ", ".join(str(width) for width in sorted({_planes(name) for name in self.allowed}))
+            listed = ", ".join(str(width) for width in sorted(set(widths.values())))
             raise ValueError(f"bits must be one of {listed}, not {self.bits!r}")
         return found[0]
-
-
-def _planes(name: str) -> int:
-    return len(catalog.ALL[name].coefs)

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from algo.binarize.compensation import Feedback
 from algo.binarize.curvature import Curvature, curvature
 from algo.binarize.lanes import LANES
+from algo.bitplane import words
 from algo.bitplane.build import from_digits
 from algo.bitplane.format import Format
 from algo.bitplane.scales import Grid
 from algo.compiled import kernel
-from algo.formats import catalog, grouping
+from algo.formats import catalog, compensated, grouping, nearest, scaling
 from algo.formats.grouped import IntegerConfig, check_number
 from algo.formats.quantized import Calibration, Quantized, checked_weight
 
@@ -26,10 +27,14 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
-FORMATS = catalog.accepted_by(
-    # One plane cannot hold a sign.
-    lambda fmt: catalog.is_unsigned(fmt) and len(fmt.coefs) > 1,
-    first=catalog.INT4_G128,
+#: Integers with a zero point, and every block format (`algo.formats.blocks`) that rounds to the nearest.
+FORMATS = catalog.Offered(
+    catalog.accepted_by(
+        # One plane cannot hold a sign.
+        lambda fmt: catalog.is_unsigned(fmt) and len(fmt.coefs) > 1,
+        first=catalog.INT4_G128,
+    ),
+    lambda fmt: fmt.rounding != "sr",
 )
 
 
@@ -56,7 +61,8 @@ def quantize(
     """Round ``weight`` column by column, ``e = (w_j - q_j) / U_jj``, ``w_k -= e * U_jk`` for all k > j.
 
     U is upper triangular with ``U.T @ U = inverse(damped Hessian)``. At the first column of a group its
-    scale and zero point are fitted, as `algo.methods.rtn` does, to the weights as they then are.
+    scale and zero point are fitted, as `algo.methods.rtn` does, to the weights as they then are; the scales
+    of block formats are those of the weights as given.
 
     Parameters: weight, float64 [rows, columns]; calibration, its Hessian is read.
     Returns: Quantized; notes "loss", ``sum e**2`` over all weights, which is
@@ -78,6 +84,8 @@ def quantize(
 def quantize_with(weight: Floats, curve: Curvature, fmt: Format) -> Quantized:
     """`quantize` under a curvature that is already factored."""
     live = np.where(curve.dead, 0.0, weight)
+    if fmt.tables:
+        return _with_tables(live, curve, fmt)
     rows, columns = live.shape
     first = grouping.starts(columns, fmt.group)
     low, high = np.minimum.reduceat(live, first, axis=1), np.maximum.reduceat(live, first, axis=1)
@@ -99,6 +107,36 @@ def quantize_with(weight: Floats, curve: Curvature, fmt: Format) -> Quantized:
         matrix=from_digits(fmt, codes, scale, zero),
         published_bits=fmt.published_bits,
         notes={"loss": float(losses.sum()), "dead_columns": int(curve.dead.sum())},
+    )
+
+
+def _with_tables(weight: Floats, curve: Curvature, fmt: Format) -> Quantized:
+    """`quantize_with` of a block format: its scales and tables are those of the weights as given.
+
+    So each group's grid stands when its columns take up the errors of those before [static groups: Egiazarian
+    et al., MR-GPTQ, arXiv:2509.23202, section 4].
+    """
+    rows, columns = weight.shape
+    group, loss = min(fmt.group, columns), 0.0
+    grid, scales = nearest.Grid.of(fmt), scaling.fit(weight, fmt)
+    worth = scales.worth
+    feedback = Feedback(curve, rows, _BLOCK)
+    codes = np.empty((rows, columns), np.uint8)
+    for start, stop in _blocks(columns, columns):
+        here = slice(start, stop)
+        block = np.ascontiguousarray((weight[:, here] + feedback.at(here)).T)
+        error, found = compensated.round_columns(
+            block, curve.square(here), scales.step, worth, scales.table, np.arange(start, stop) // group,
+            scales.single, grid.digits, grid.bounds, grid.zero, grid.codes,
+        )  # fmt: skip
+        codes[:, here] = found.T
+        feedback.push(error.T, here)
+        loss += float(np.sum(error**2))
+    planes = np.stack([words.pack((codes >> p & 1).astype(np.bool_)) for p in range(fmt.code_bits)])
+    return Quantized(
+        matrix=scaling.matrix_of(fmt, scales, planes, columns),
+        published_bits=fmt.published_bits,
+        notes={"loss": loss, "dead_columns": int(curve.dead.sum())},
     )
 
 

@@ -54,8 +54,12 @@ def test_bits_of_every_value_sum_back_to_it(fmt):
         ({"coefs": (1, 0)}, ValueError, "coefs must be non-zero integers, not (1, 0)"),
         ({"group": 0}, ValueError, "group must be at least 1, not 0"),
         ({"group": 1.5}, TypeError, "group must be an integer, not 1.5"),
-        ({"scale": "fp3"}, ValueError, "scale must be one of fp16, bf16, e8m0, dyadic, not 'fp3'"),
-        ({"rounding": "up"}, ValueError, "rounding must be one of rne, not 'up'"),
+        (
+            {"scale": "fp3"},
+            ValueError,
+            "scale must be one of fp16, bf16, e8m0, dyadic, fp32, ue4m3, ue5m3, int8, int8-256, not 'fp3'",
+        ),
+        ({"rounding": "up"}, ValueError, "rounding must be one of rne, rha, rhz, rhu, rtl, sr, not 'up'"),
     ],
 )
 def test_impossible_formats_are_refused(changes, error, message):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from algo.bitplane.ints import Ints
-from algo.bitplane.scales import Grid, round_scale
+from algo.bitplane.scales import SCALE_FORMATS, Grid, round_scale
 
 REALS = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=6)
 
@@ -57,7 +57,11 @@ def test_scales_round_to_their_format(scale_format, value, rounded):
 @pytest.mark.parametrize(
     ("value", "scale_format", "message"),
     [
-        (1.0, "fp3", "scale format must be one of fp16, bf16, e8m0, dyadic, not 'fp3'"),
+        (
+            1.0,
+            "fp3",
+            f"scale format must be one of {', '.join(SCALE_FORMATS)}, not 'fp3'",
+        ),
         (1e6, "fp16", "scale must fit fp16 (at most 65504), not 1000000.0"),
         (float("nan"), "fp16", "scale must be finite, not NaN or infinity"),
         (-1.0, "e8m0", "scale must be positive for e8m0, not -1.0"),
