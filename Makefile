@@ -24,7 +24,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \
   $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 unexport CFLAGS CPPFLAGS CXXFLAGS LDFLAGS MAKEFLAGS PYTHONPATH PYTHONHOME
 
-.PHONY: help setup demo test test-all check clean distclean
+.PHONY: help setup demo test test-all mutate check clean distclean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -41,6 +41,9 @@ test: check ## static checks, then every test that is not slow
 
 test-all: check ## the same with the slow tests
 	$(PYTEST) -m ''
+
+mutate: setup ## mutants of the RTL against its verification: the share killed, and why the rest lives
+	@$(BIN)/python -m hw.mutation
 
 check: setup ## static checks only: lint, format, types, import rules
 	$(BIN)/ruff check .

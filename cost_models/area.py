@@ -22,6 +22,7 @@ from cost_models import memory
 from cost_models import tech as techs
 from cost_models.calibration import predict, store
 from cost_models.calibration.designs import family_of
+from cost_models.generic_liberty import FLOP_GE
 from cost_models.tech import Tech
 from cost_models.uncertain import Constant, Cost, Term
 from hw.grid import Grid
@@ -107,12 +108,11 @@ def part_terms(spec: PeSpec, tech: Tech) -> tuple[Term, ...]:
     terms = []
     for name, area in areas.items():
         part, _, kind = name.rpartition(".")
-        flops = counts[name] * content["flop_area"] if kind == "flop" else 0.0
+        # A technology of two scales has its own flip-flops; what stands around them are gates.
+        flops = 0.0 if direct or kind != "flop" else min(counts[name] * FLOP_GE, area)
         cells = (area - flops) / counts[name]
         if flops:
-            each = _fitted(f"calibration.{content['target']}.flop", content["flop_area"], unit, source)
-            per_flop = (each,) if direct else (tech.constant("area_flop"),)
-            terms.append(Term(part=part, quantity=counts[name], constants=per_flop))
+            terms.append(Term(part=part, quantity=flops / FLOP_GE, constants=(tech.constant("area_flop"),)))
         if cells > 1e-12:
             key = f"calibration.{content['target']}.{group}.{mapping}.{name}"
             constants = (_fitted(key, cells, unit, source),)

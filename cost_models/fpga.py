@@ -46,6 +46,11 @@ def luts(spec: PeSpec, family: str) -> Cost:
     return Cost(unit="LUT", terms=tuple(terms), fit=fit_error(spec, family))
 
 
+def is_calibrated(spec: PeSpec, family: str) -> bool:
+    """Whether `luts` can say something of this kind of PE."""
+    return family in store.names() and predict.group_of(predict.core(spec)) in _content(family)["fits"]
+
+
 def fit_error(spec: PeSpec, family: str) -> float:
     """Largest relative error of the fit of this kind of PE on designs that it has not seen."""
     content = _content(family)

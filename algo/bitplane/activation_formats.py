@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from algo.bitplane.activations import MAX_BITS, Activations, quantize_activations
-from algo.bitplane.ints import Ints
 from algo.bitplane.matrix import PackedMatrix
+from algo.bitplane.planes import PerGroup
 
 Floats = NDArray[np.float32]
 Int = NDArray[np.int64]
@@ -157,18 +157,19 @@ def nearest(values: NDArray[np.floating], mantissa: int | None) -> NDArray[np.fl
 def regrouped(matrix: PackedMatrix, group: int) -> PackedMatrix:
     """A matrix that computes the same, its groups cut at every multiple of ``group`` columns too.
 
-    Scales, offsets and zero points are repeated: for computing, not for storing.
+    Scales, offsets, zero points and indices are repeated as they are: for computing, not for storing.
     """
     one = matrix.group >= matrix.columns
     common = min(group, matrix.columns) if one else gcd(group, matrix.group)
     if common == matrix.group:
         return matrix
     of = np.arange(0, matrix.columns, common) // matrix.group
-    ints = {
-        name: Ints(found.values[:, of], found.bits, signed=found.signed)
-        for name, found in matrix.ints.items()
+    ints = {name: replace(found, values=found.values[:, of]) for name, found in matrix.ints.items()}
+    planes = {
+        name: replace(plane, bits=plane.bits[:, of]) if isinstance(plane, PerGroup) else plane
+        for name, plane in matrix.planes.items()
     }
-    return replace(matrix, group=common, ints=ints)
+    return replace(matrix, group=common, ints=ints, planes=planes)
 
 
 def _named(name: str, **given: object) -> tuple[str, ActFormat]:

@@ -29,12 +29,11 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Sample:
-    """A measured design: what is counted in it, what was measured, and what of that is known beforehand."""
+    """A measured design: what is counted in it, and what was measured."""
 
     name: str
     counts: Counts
     measured: float
-    known: float = 0.0  #: part of ``measured`` that is not fitted
     large: bool = False  #: of the block of the largest sizes
 
 
@@ -51,7 +50,7 @@ def fit(
 
     counts = matrix(samples, names)
     measured = np.array([s.measured for s in samples])
-    wanted = (measured - [s.known for s in samples]) / measured
+    wanted = np.ones(len(samples))
     counts /= measured[:, None]
     towards = np.array([prior[name] for name in names])
     guess = counts @ towards
@@ -69,7 +68,7 @@ def matrix(samples: Sequence[Sample], names: Sequence[str]) -> Array:
 
 def predicted(sample: Sample, coefficients: Counts) -> float:
     """What a fit says of a sample. Counts without a coefficient raise KeyError."""
-    return sample.known + sum(coefficients[name] * n for name, n in sample.counts.items() if n)
+    return sum(coefficients[name] * n for name, n in sample.counts.items() if n)
 
 
 def errors(samples: Sequence[Sample], coefficients: Counts) -> dict[str, Any]:

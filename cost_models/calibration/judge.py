@@ -20,7 +20,7 @@ GATES = {
     "half_adder": _AREA["XOR2"] + _AREA["AND2"],
     "adder_bit": 2 * _AREA["XOR2"] + _AREA["MAJ3"],
     "mux2": _AREA["MUX2"],
-    "flop": _AREA["MUX2"],  # its clock enable; the flip-flop itself is known
+    "flop": generic_liberty.FLOP_GE + _AREA["MUX2"],  # with its clock enable
 }
 #: the same in look-up tables of four or six inputs
 TABLES = {"gate2": 0.4, "full_adder": 1.5, "half_adder": 1.0, "adder_bit": 1.0, "mux2": 0.6, "flop": 0.02}
@@ -42,8 +42,6 @@ def calibrated(
             groups.setdefault(group_of(design.spec), []).append(design)
     quantities = ("lut",) if target in FPGAS else ("area", "period")
     content: dict[str, Any] = {"target": target, **origin, "goals": store.GOALS, "fits": {}, "misses": {}}
-    if target not in FPGAS:
-        content["flop_area"] = flop_area(points["default"], [d for sweep in swept.values() for d in sweep])
     for quantity in quantities:
         usable = {}
         for group, found in groups.items():
@@ -72,12 +70,6 @@ def _figures(point: Mapping[str, Any]) -> list[Any]:
     return [point[key] for key in keys]
 
 
-def flop_area(measured: Mapping[str, Mapping[str, Any]], found: Sequence[Design]) -> float:
-    """Area of the flip-flop that the mapper takes, the mean over all designs."""
-    pairs = [(measured[d.name]["flops"], d.spec.resources().flop) for d in found if d.name in measured]
-    return float(f"{sum(area for area, _ in pairs) / sum(count for _, count in pairs):.6g}")
-
-
 Key = tuple[str, str]  #: group and mapping
 
 
@@ -98,8 +90,8 @@ def _fitted(quantity: str, groups: Mapping[Key, Sequence[Design]], points: Point
 
 
 def _sample(quantity: str, design: Design, point: Mapping[str, Any], mapping: str) -> Sample:
-    value, known = (point["area"], point["flops"]) if quantity == "area" else (tables(point), 0.0)
-    return Sample(design.name, counted(design.spec, mapping), value, known, design.large)
+    value = point["area"] if quantity == "area" else tables(point)
+    return Sample(design.name, counted(design.spec, mapping), value, design.large)
 
 
 def tables(point: Mapping[str, Any]) -> float:

@@ -91,7 +91,7 @@ def area_terms(content: Mapping[str, Any], spec: PeSpec) -> tuple[str, dict[str,
     """
     found = fits(content, core(spec))
     options = {
-        mapping: priced(counted(spec, mapping), found[mapping]["area"]["coefficients"], content["flop_area"])
+        mapping: priced(counted(spec, mapping), found[mapping]["area"]["coefficients"])
         for mapping in mappings(spec)
         if mapping in found
     }
@@ -116,21 +116,20 @@ def counted(spec: PeSpec, mapping: str = "default") -> dict[str, float]:
     return by_kind(parts)
 
 
-def priced(counts: Mapping[str, float], coefficients: Mapping[str, float], flop: float) -> dict[str, float]:
-    """Area by part and kind. A part that the fit has not seen is priced as the mean of its kind."""
-    found = {}
-    for name, count in counts.items():
-        kind = name.rpartition(".")[2]
-        each = coefficients[name] if name in coefficients else _mean(coefficients, kind)
-        found[name] = count * (each + flop * (kind == "flop"))
-    return found
+def priced(counts: Mapping[str, float], coefficients: Mapping[str, float]) -> dict[str, float]:
+    """Cost by part and kind. A part that the fit has not seen is priced as the mean of its kind."""
+    return {
+        name: count * (coefficients[name] if name in coefficients else _mean(coefficients, name))
+        for name, count in counts.items()
+    }
 
 
-def _mean(coefficients: Mapping[str, float], kind: str) -> float:
-    same = [value for name, value in coefficients.items() if name.rpartition(".")[2] == kind]
+def _mean(coefficients: Mapping[str, float], name: str) -> float:
+    kind = name.rpartition(".")[2]
+    same = [value for other, value in coefficients.items() if other.rpartition(".")[2] == kind]
     return sum(same) / len(same) if same else 0.0
 
 
 def lut_terms(content: Mapping[str, Any], spec: PeSpec) -> dict[str, float]:
     """Look-up tables by part and kind."""
-    return priced(counted(spec), fits(content, core(spec))["default"]["lut"]["coefficients"], 0.0)
+    return priced(counted(spec), fits(content, core(spec))["default"]["lut"]["coefficients"])

@@ -110,7 +110,7 @@ def direct():
 def test_a_pe_is_its_counted_parts_times_the_fitted_coefficients_of_the_technology(tech):
     content, spec = store.load(tech), BitSerial(lanes=24, acc_width=32)
     fitted = content["fits"]["bitserial"]["default"]["area"]["coefficients"]
-    expected = content["flop_area"] * spec.resources().flop
+    expected = 0.0
     for part, cells in spec.parts().items():
         expected += sum(fitted.get(f"{part}.{kind}", 0.0) * n for kind, n in asdict(cells).items())
     found = pe_area(spec, tech)
@@ -120,8 +120,8 @@ def test_a_pe_is_its_counted_parts_times_the_fitted_coefficients_of_the_technolo
 
 
 def test_another_technology_scales_gate_equivalents_by_its_two_numbers():
-    content, spec, tech = store.load("generic_ge"), BitSerial(lanes=24, acc_width=32), load("nangate45")
-    flops = content["flop_area"] * spec.resources().flop
+    spec, tech = BitSerial(lanes=24, acc_width=32), load("nangate45")
+    flops = 5.25 * spec.resources().flop
     gates = pe_area(spec, "generic_ge").total - flops
     per_ge, per_flop = (tech.constant(key).value for key in ("area_ge", "area_flop"))
     expected = gates * per_ge + spec.resources().flop * per_flop

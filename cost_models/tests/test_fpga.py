@@ -37,6 +37,17 @@ def test_an_array_takes_about_as_many_as_its_pes(family):
     assert 9 * one.total < found.total <= 12 * one.total
 
 
+def test_a_pe_or_family_without_a_fit_is_told_apart(monkeypatch):
+    monkeypatch.setattr(fpga.store, "names", lambda: ("ice40",))
+    monkeypatch.setattr(fpga.store, "load", lambda _: {"target": "ice40", "fits": {"ternary": {}}})
+    assert not fpga.is_calibrated(PE, "ice40")
+    assert not fpga.is_calibrated(PE, "xilinx")
+    with pytest.raises(
+        ValueError, match=r"^pe must be one calibrated for ice40 \(ternary\), not 'bitserial'$"
+    ):
+        fpga.luts(PE, "ice40")
+
+
 def test_an_unknown_family_is_refused():
     with pytest.raises(ValueError, match=r"^family must be one of ice40, ecp5, xilinx, not 'asap7'$"):
         fpga.luts(PE, "asap7")

@@ -32,7 +32,12 @@ def prove_handshake(spec: PeSpec) -> None:
     Raises: RuntimeError that names the port or the register that breaks which rule, and the values of
             registers (``name[bit]``) and inputs where it does; RuntimeError as `of_rtlil`
     """
-    proof = Proof(spec, of_rtlil(toolchain.rtlil(spec)), Graph(), {})
+    prove_rtl(spec, toolchain.rtlil(spec))
+
+
+def prove_rtl(spec: PeSpec, design: str) -> None:
+    """As `prove_handshake`, for RTLIL text whose module ``pe`` is to be the PE."""
+    proof = Proof(spec, of_rtlil(design), Graph(), {})
     proof.pair()
     proof.refused()
     proof.moving()

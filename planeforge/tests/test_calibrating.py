@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cost_models import generic_liberty
-from cost_models.calibration import measure, store
+from cost_models.calibration import measure, predict, store
 from planeforge.cli import main
 
 
@@ -17,7 +17,8 @@ def stored(monkeypatch):
     made = []
 
     def libraries(design, targets, points, *, mapping, tool):
-        _, name, area, flops, period = areas[design.name]
+        made_up = sum(predict.area_terms(content, design.spec)[1].values())
+        _, name, area, flops, period = areas.get(design.name, ["", design.name, made_up, 0.0, 1e-9])
         for target in targets:
             made.append(target.name)
             head = {"key": f"{target.name} {mapping} {name}", "name": name, "mapping": mapping}

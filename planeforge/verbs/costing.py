@@ -111,7 +111,7 @@ def _calibrated(pe: Any, tech: Tech) -> dict[str, Any]:
         clock = timing.period(pe, tech)
         found["clock_period_ps"] = [1e12 * end for end in (clock.value, clock.low, clock.high)]
     for family in FPGAS:
-        if family in store.names():
+        if fpga.is_calibrated(pe, family):
             tables = fpga.luts(pe, family)
             found[f"luts_{family}"] = [tables.total, tables.low, tables.high]
     missed = area.missed(pe, tech)

@@ -20,6 +20,7 @@ def simulate(
     out: Path = typer.Argument(..., help="Packed file, or the folder `quantize` made of a model."),
     activations: Path = typer.Option(..., help="Float activations, .npy of shape [tokens, columns]."),
     act_bits: int = typer.Option(8, help="Bits of an activation integer; 1: -1/+1."),
+    act_format: str = typer.Option("", help="Activation format in its place: mxfp4, nvint4, int8-g128, ..."),
     layer: str = typer.Option("", help="Which matrix, where the file holds several."),
     engine: str = typer.Option("numba", help="Who computes: numba, integer, torch."),
     pe: str = typer.Option(DEFAULT_PE, help="PE, as NAME or NAME:key=value,..."),
@@ -37,6 +38,7 @@ def simulate(
 
     Example: planeforge simulate w.packed --activations x.npy -o y.npy --partials s.npy
     """
+    from algo.bitplane import activation_formats
     from algo.checkpoint import read_activations
     from planeforge import hardware, simulating
     from planeforge.packed import chosen, read, write_npy
@@ -44,15 +46,21 @@ def simulate(
     matrix = next(iter(chosen(read(out)[0], layer).values()))
     x = read_activations(activations, matrix.columns, "activations")
     spec = hardware.array(array, pe)
-    run = simulating.simulate(matrix, x, act_bits=act_bits, engine=engine, array=spec, sample=sample or None)
+    act = activation_formats.get(act_format) if act_format else None
+    bits = act_bits if act is None else act.bits
+    run = simulating.simulate(
+        matrix, x, act_bits=bits, engine=engine, array=spec, sample=sample or None, act=act
+    )
     if output is not None:
         write_npy(output, run.outputs)
     if partials is not None:
         # One stream, the usual case, has no axis of its own.
         write_npy(partials, run.sums[0] if len(run.sums) == 1 else run.sums)
     if vcd is not None:
-        simulating.write_waves(vcd, spec.pe, simulating.first_beats(matrix, x, act_bits, spec.pe, vcd_beats))
-    figures = {"engine": engine, "act_bits": act_bits, "pe": pe, "array": array, **run.figures()}
+        beats = simulating.first_beats(matrix, x, bits, spec.pe, vcd_beats, act)
+        simulating.write_waves(vcd, spec.pe, beats)
+    named = {} if act is None else {"act_format": act.name}
+    figures = {"engine": engine, "act_bits": bits, **named, "pe": pe, "array": array, **run.figures()}
     show(figures, as_json, lambda: _print(figures))
 
 

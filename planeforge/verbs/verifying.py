@@ -29,6 +29,7 @@ def verify(
     activations: Path | None = typer.Option(None, help="Float activations, .npy; else the model's own."),
     text: Path | None = typer.Option(None, help="Text a packed model reads; default: the held-out text."),
     act_bits: int = typer.Option(8, help="Bits of an activation integer; 1: -1/+1."),
+    act_format: str = typer.Option("", help="Activation format in its place: mxfp4, nvint4, int8-g128, ..."),
     tokens: int = typer.Option(16, help="Tokens compared, at most."),
     pe: str = typer.Option(DEFAULT_PE, help="PE, as NAME or NAME:key=value,..."),
     array: str = typer.Option("", help="A whole array of it, ROWSxCOLUMNS[:key=value,...]."),
@@ -47,7 +48,8 @@ def verify(
     """
     if accelerator and array:
         raise ValueError(f"array must be empty beside --accelerator, not {array!r}")
-    cases = _cases(out, layer, activations, text, act_bits, tokens, seed)
+    reads = act_format or (f"int{act_bits}" if act_bits != 1 else "sign")
+    cases = _cases(out, layer, activations, text, reads, tokens, seed)
     with progress("verify") as moved:
         run = _on_accelerator if accelerator else _on_pe
         outcomes, planted = run(cases, engines, pe, accelerator or array, inject, seed, moved)
@@ -131,13 +133,14 @@ def _by_kind(planted: list[Planted]) -> list[dict[str, Any]]:
 
 
 def _cases(
-    out: Path, layer: str, activations: Path | None, text: Path | None, act_bits: int, tokens: int, seed: int
+    out: Path, layer: str, activations: Path | None, text: Path | None, reads: str, tokens: int, seed: int
 ) -> list[Case]:
+    """The matrices on activations of the format ``reads``."""
     import numpy as np
 
+    from algo.bitplane import activation_formats
     from algo.checkpoint import read_activations
     from planeforge.packed import chosen, read
-    from planeforge.simulating import streams
     from planeforge.verifying import Case
 
     if tokens < 1:
@@ -155,9 +158,10 @@ def _cases(
     else:
         rng = np.random.default_rng(seed)
         recorded = {name: rng.normal(size=(tokens, m.columns)) for name, m in matrices.items()}
+    act = activation_formats.get(reads)
+    regrouped = {name: act.regrouped(m) for name, m in matrices.items()}
     return [
-        Case(name=name, matrix=m, activations=streams(m, recorded[name], act_bits))
-        for name, m in matrices.items()
+        Case(name=name, matrix=m, activations=act.streams(m, recorded[name])) for name, m in regrouped.items()
     ]
 
 

@@ -39,7 +39,7 @@ def weight_reads(matrix: PackedMatrix, array: ArraySpec, tokens: int, act_bits: 
         reads = len(term.planes) * (1 + masked) + (masked if sums else 0)
         bits += words * array.pe.lanes * act_bits * reads
         names = [name for name in (term.scale, term.zero, term.offset) if name is not None]
-        bits += matrix.groups * sum(matrix.ints[name].bits for name in names)
+        bits += round(matrix.groups * sum(matrix.ints[name].stored_bits for name in names))
     return bits * matrix.rows * tiles(tokens, array.columns)
 
 

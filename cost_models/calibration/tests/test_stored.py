@@ -59,7 +59,8 @@ def test_every_pe_has_fits_and_points_of_its_own_sweep(target):
         known = {design.name for design in designs(family)}
         assert {row[1] for row in content["points"][family]} <= known, family
         group = predict.group_of(designs(family)[0].spec)
-        assert content["fits"][group]["default"], family
+        # Two designs make no fit.
+        assert group in content["fits"] or len(content["points"][family]) < 3, family
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,31 @@ def test_what_is_missed_is_said_and_nothing_else_is(target):
                     if one["errors"][key]["n"]
                 )
                 assert reached == (f"{group}, {mapping}, {quantity}" not in content["misses"])
+
+
+#: PEs whose area fits do not reach every goal yet, by library
+AREA_MISSED = {
+    "generic_ge": {"fpmac", "mac", "popcount lut6", "selectadd", "table", "term"},
+    "asap7": {"gather", "mac", "selectadd", "table", "term"},
+    "sg13g2": {"mac", "popcount lut6", "selectadd", "table"},
+    "sky130hd": {
+        *("bitserial", "complex", "gather", "mac", "planes"),
+        *("popcount", "selectadd", "table", "term", "ternary"),
+    },
+}
+
+
+@pytest.mark.parametrize("target", AREA_MISSED)
+def test_areas_reach_their_goals_but_where_it_is_said_that_they_do_not(target):
+    content = store.load(target)
+    assert {key.split(",")[0] for key in content["misses"] if key.endswith(" area")} == AREA_MISSED[target]
+    for group, fits in content["fits"].items():
+        for mapping, one in fits.items():
+            mean, most = store.unseen(one["area"])
+            assert mean < 0.03, (group, mapping)
+            assert most < 0.06, (group, mapping)
+    # Arrays have no fit of their own.
+    assert content["arrays"]["max"] < store.GOALS["array"][1]
 
 
 def off(content, spec, area):
@@ -136,7 +162,7 @@ def test_a_planted_error_in_a_point_is_a_miss_by_name():
     rows = content["points"]["ternary"]
     name = next(d.name for d in designs("ternary") if d.large and d.name in {row[1] for row in rows})
     content["points"]["ternary"] = [[m, n, a * (1.2 if n == name else 1), f, p] for m, n, a, f, p in rows]
-    found = rejudged(content, content["points"])
+    found = rejudged(content, ("ternary", "twoplane"))
     assert found["fits"]["ternary"]["default"]["area"]["errors"]["block"]["worst"] == name
     assert any("block worst" in word for word in found["misses"]["ternary, default, area"])
 
@@ -165,5 +191,5 @@ def test_a_pe_without_a_fit_is_refused():
 
 def test_a_part_that_a_fit_has_not_seen_is_priced_as_the_mean_of_its_kind():
     coefficients = {"a.gate2": 1.0, "b.gate2": 3.0, "b.flop": 2.0}
-    found = predict.priced({"c.gate2": 10, "b.flop": 5, "c.mux2": 4}, coefficients, 7.0)
-    assert found == {"c.gate2": 20.0, "b.flop": 45.0, "c.mux2": 0.0}
+    found = predict.priced({"c.gate2": 10, "b.flop": 5, "c.mux2": 4}, coefficients)
+    assert found == {"c.gate2": 20.0, "b.flop": 10.0, "c.mux2": 0.0}
