@@ -7,11 +7,16 @@ that both proofs allow is one that the reset of another register makes up for.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from functools import lru_cache
 
+from hw import toolchain
 from hw.formal import datapath, handshake
+from hw.grid import Grid
 from hw.mutation import circuit as circuits
-from hw.mutation.schemata import SELECTOR_BITS, Schemata
+from hw.mutation.operators import Mutant
+from hw.mutation.schemata import SELECTOR_BITS, Schemata, all_mutants
 from hw.spec import PeSpec
 
 
@@ -34,7 +39,12 @@ def in_force(everything: Schemata, number: int) -> circuits.Circuit:
 
 
 def reason(spec: PeSpec, everything: Schemata, number: int) -> str:
-    """By what a mutant is proven to keep the contract; empty where it is not."""
+    """By what a mutant is proven to keep the contract; empty where it is not.
+
+    A PE of an array may be replaced by one that keeps the PE's contract: there the proof is the PE's.
+    """
+    if isinstance(spec, Grid):
+        return _in_pe(spec.array.pe, everything.mutants[number - 1])
     text = circuits.to_rtlil(in_force(everything, number), "pe")
     try:
         handshake.prove_rtl(spec, text)
@@ -42,3 +52,29 @@ def reason(spec: PeSpec, everything: Schemata, number: int) -> str:
     except (RuntimeError, ValueError):
         return ""
     return "keeps the contract: streams by induction, datapath by rewriting"
+
+
+def _in_pe(spec: PeSpec, mutant: Mutant) -> str:
+    """By what a mutant of one PE of an array is proven harmless in a PE alone."""
+    prefix, _, signal = mutant.where.partition(".")
+    if not re.fullmatch(r"pe_\d+_\d+", prefix):
+        return ""
+    alone = _alone(spec)
+    same = [
+        number
+        for number, other in enumerate(alone.mutants, 1)
+        if (other.what, _numberless(other.where)) == (mutant.what, _numberless(signal))
+    ]
+    if same and all(reason(spec, alone, number) for number in same):
+        return "in the PE alone it keeps the contract: streams by induction, datapath by rewriting"
+    return ""
+
+
+@lru_cache(maxsize=4)
+def _alone(spec: PeSpec) -> Schemata:
+    return all_mutants(circuits.read(toolchain.rtlil(spec), "pe"))
+
+
+def _numberless(signal: str) -> str:
+    """A signal's name without the numbers that ports get in the order they are made."""
+    return re.sub(r"port\$\d+\$", "port$", signal)
