@@ -142,6 +142,7 @@ def test_flip_flops_are_those_of_the_resources(spec):
     assert spec.resources().flop == flops(spec)
 
 
+@pytest.mark.slow
 def test_the_primitives_are_proven_equal_to_what_they_are_said_to_do():
     pe = Popcount(lanes=13, acc_width=8, op="xor", form="lut6")
     cells = netlist_of(toolchain.rtlil(replace(pe, instances=True)), "xilinx")

@@ -197,7 +197,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path, capsys, words, message):
     assert not (tmp_path / "rtl").exists()
 
 
-@pytest.mark.parametrize("of_file", [True, False])
+@pytest.mark.parametrize("of_file", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_exported_folder_passes_by_itself(packed, tmp_path, capsys, of_file):
     folder = tmp_path / "rtl"
     words = ["verilog", "--accelerator", SMALL, "--pe", PE, "-o", str(folder), "--json"]

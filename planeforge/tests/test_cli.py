@@ -161,7 +161,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[str, str]]:
         "unknown verb": ("quantise w.npy", "quantise"),
         "unknown pe": ("verilog --pe nope -o out", "pe must be one of"),
         "unknown engine": ("verify w.packed --engines torch,abacus", "engine must be one of"),
-        "act bits": ("simulate w.packed --activations x.npy --act-bits 17 -o out", "act-bits must be"),
+        "act bits": ("simulate w.packed --activations x.npy --act-bits 21 -o out", "act-bits must be"),
         "unknown target": ("synth empty --target vlsi", "must"),
         "missing study": ("compare no.toml -o out", "no.toml"),
     }
