@@ -21,32 +21,39 @@ from algo.bitplane.activations import Activations
 from algo.bitplane.decode import dequantize
 from algo.bitplane.matrix import PackedMatrix
 from algo.formats.stages import Stages, by_layer
+from sim.kernels.contract import unchanging
 from sim.kernels.conversions import Outputs, quantized
 
 INNER_BITS = 16  #: of what stands between the two factors of a product
 
 Sums = Callable[[Sequence[Activations]], NDArray[np.int64]]
+Engine = Callable[[Sequence[Activations]], NDArray[np.float32]]  #: float32 [tokens, rows] of each stream's
 
 
-def _integer(matrix: PackedMatrix) -> Sums:
+def _converted(matrix: PackedMatrix, sums: Sums) -> Engine:
+    conversion = Outputs(matrix)
+    return lambda activations: conversion.of(activations, sums(activations))
+
+
+def _integer(matrix: PackedMatrix) -> Engine:
     from sim.integer import Prepared
 
-    return Prepared.of(matrix).integer_sums
+    return _converted(matrix, Prepared.of(matrix).integer_sums)
 
 
-def _numba(matrix: PackedMatrix) -> Sums:
+def _numba(matrix: PackedMatrix) -> Engine:
     from sim.numba_engine import Lowered
 
-    return Lowered.of(matrix).integer_sums
+    return Lowered.of(matrix).outputs
 
 
-def _torch(matrix: PackedMatrix) -> Sums:
+def _torch(matrix: PackedMatrix) -> Engine:
     from sim import judge
 
-    return lambda activations: judge.integer_sums(matrix, activations)
+    return _converted(matrix, lambda activations: judge.integer_sums(matrix, activations))
 
 
-PREPARE: Mapping[str, Callable[[PackedMatrix], Sums]] = {
+PREPARE: Mapping[str, Callable[[PackedMatrix], Engine]] = {
     "integer": _integer,
     "numba": _numba,
     "torch": _torch,
@@ -72,6 +79,7 @@ class LastRead:
         found = quantized(np.ascontiguousarray(flat), bits, factor)
         if known:
             self._of, self._key, self._found = weakref.ref(x), key, found
+            unchanging.add(found)
         return found
 
 
@@ -102,18 +110,17 @@ class PlaneLinear(torch.nn.Module):
         self.matrix, self.engine, self.act_bits, self.act = matrix, engine, act_bits, act
         self.in_features, self.out_features = matrix.columns, matrix.rows
         self.register_buffer("bias", bias)
-        self._sums = None if engine == "float" else PREPARE[engine](matrix)
-        self._outputs, self._last = Outputs(matrix), LastRead() if last is None else last
+        self._outputs = None if engine == "float" else PREPARE[engine](matrix)
+        self._last = LastRead() if last is None else last
         self._factors = [None if name is None else matrix.factors[name] for name in matrix.streams]
         weight = torch.from_numpy(dequantize(matrix).astype(np.float32)) if engine == "float" else None
         self.register_buffer("weight", weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 [..., rows] of activations [..., columns]."""
-        if self._sums is None:
+        if self._outputs is None:
             return torch.nn.functional.linear(x, self.weight, self.bias)
-        streams = self._streams(x)
-        y = torch.from_numpy(self._outputs.of(streams, self._sums(streams)))
+        y = torch.from_numpy(self._outputs(self._streams(x)))
         y = y.reshape(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
 

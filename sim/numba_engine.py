@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from algo.bitplane.activations import Activations
 from algo.bitplane.decode import SUM_LIMIT, check_fit, sum_bound
 from algo.bitplane.matrix import PackedMatrix
-from sim.kernels.contract import Prepared, Writes, aligned, kernels
+from sim.kernels.contract import Converts, Prepared, Writes, aligned, kernels
+from sim.kernels.conversions import Outputs
 
 Int = NDArray[np.int64]
 
@@ -59,6 +60,20 @@ class Lowered:
                 out[:] = 0
                 prepared.add(act, out)
         return sums
+
+    def outputs(self, activations: Sequence[Activations]) -> NDArray[np.float32]:
+        """``y``, float32 [tokens, rows], as `algo.bitplane.decode.outputs` of `integer_sums`; its errors.
+
+        Where a kernel can, each tile's sums are converted as they are done, and are never stored.
+        """
+        if len(activations) == len(self._streams) == 1:
+            self._check(activations)
+            act, out = activations[0], np.empty((len(activations[0].values), self.matrix.rows), np.float32)
+            _, prepared = self._choose(self._streams[0], act, None)
+            convert = getattr(prepared, Converts.convert.__name__, None)
+            if convert is not None and convert(act, self._conversion.factor, out):
+                return out
+        return self._conversion.of(activations, self.integer_sums(activations))
 
     def choice(self, stream: str | None, act: Activations) -> str:
         """Name of the kernel that activations of a stream would be given to."""
@@ -110,6 +125,10 @@ class Lowered:
             fits, lane = fits and act.values.shape == shape, max(lane, widest)
         if not fits or self._reach * lane >= SUM_LIMIT:
             check_fit(self.matrix, activations)
+
+    @cached_property
+    def _conversion(self) -> Outputs:
+        return Outputs(self.matrix)
 
     @cached_property
     def _streams(self) -> tuple[str | None, ...]:

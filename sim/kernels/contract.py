@@ -15,6 +15,7 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Protocol
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from algo.bitplane.activations import Activations
 from algo.bitplane.matrix import PackedMatrix
 
 Sums = NDArray[np.int64]
+
+#: Activations that nobody writes to any more: kernels may keep what they made of them while they live.
+unchanging: WeakSet[Activations] = WeakSet()
 
 SCRATCH = 64 << 20  #: bytes a call may hold beside its inputs, its outputs and the prepared weights
 
@@ -50,6 +54,18 @@ class Writes(Protocol):
 
     def put(self, act: Activations, out: Sums) -> None:
         """As `Prepared.add`, with whatever stands in ``out`` taken as 0."""
+        ...
+
+
+class Converts(Protocol):
+    """A `Prepared` that can also end in outputs, which spares the integer sums a way through memory."""
+
+    def convert(self, act: Activations, factor: NDArray[np.float64], out: NDArray[np.float32]) -> bool:
+        """Write ``float32(float64(S) * factor * scale)`` to ``out``, [tokens, rows], contiguous.
+
+        Parameters: factor, [rows], of the matrix. False, with nothing written, where sums of several passes
+        would have to meet first.
+        """
         ...
 
 

@@ -78,11 +78,12 @@ class Outputs:
     def __init__(self, matrix: PackedMatrix) -> None:
         # Products with a power of two are exact, so the row's factor may take it in first.
         row = np.ones(matrix.rows) if matrix.row is None else matrix.row.astype(np.float64)
-        self._factor = np.ldexp(row, np.broadcast_to(matrix.exponent.values, (matrix.rows, 1))[:, 0])
+        #: What a sum of a row is multiplied by before its token's scale; float64 [rows].
+        self.factor = np.ldexp(row, np.broadcast_to(matrix.exponent.values, (matrix.rows, 1))[:, 0])
 
     def of(self, activations: Sequence[Activations], sums: NDArray[np.int64]) -> NDArray[np.float32]:
         """``y``, float32 [tokens, rows], of ``S``, int64 [streams, tokens, rows]."""
         scales = np.stack([act.scale.astype(np.float64) for act in activations])
         out = np.empty(sums.shape[1:], np.float32)
-        _outputs(np.ascontiguousarray(sums), self._factor, scales, out)
+        _outputs(np.ascontiguousarray(sums), self.factor, scales, out)
         return out

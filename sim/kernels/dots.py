@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from algo.bitplane.activations import Activations
 from algo.bitplane.matrix import PackedMatrix
-from sim.kernels import dots_layout
+from sim.kernels import dots_layout, landing
 from sim.kernels.codes import Codes, lower
-from sim.kernels.contract import Sums, aligned
+from sim.kernels.contract import Sums, aligned, unchanging
 from sim.kernels.dots_kernels import (
     NEAR,
     TOKENS,
@@ -117,48 +118,87 @@ class Dots:
 
     def add(self, act: Activations, out: Sums) -> None:
         """Add the stream's sums; see `sim.kernels.contract.Prepared`."""
-        self._take(act, out, False)
+        self._take(act, partial(_sums, out, False))
 
     def put(self, act: Activations, out: Sums) -> None:
         """Write the stream's sums; see `sim.kernels.contract.Writes`."""
         if not self.laid:
             out[:] = 0
-        self._take(act, out, True)
+        self._take(act, partial(_sums, out, True))
 
-    def _take(self, act: Activations, out: Sums, fresh: bool) -> None:
+    def convert(self, act: Activations, factor: NDArray[np.float64], out: NDArray[np.float32]) -> bool:
+        """Write the layer's outputs; see `sim.kernels.contract.Converts`."""
+        if len(self.laid) != 1 or len(_runs(act.bits)) != 1:
+            return False
+        scale, padded = act.scale.astype(np.float64), np.zeros(-(-len(factor) // ROWS) * ROWS)
+        padded[: len(factor)] = factor
+        self._take(act, lambda part, *_: landing.Outputs(out[part].reshape(-1), padded, scale[part]))
+        return True
+
+    def _take(self, act: Activations, target: Landing) -> None:
         tokens, quads = len(act.values), int(self.columns.quads[-1])
         if tokens == 1:
-            self._add(act, slice(None), _NO_BYTES, out.reshape(-1), fresh)
+            self._add(act, slice(None), _NO_BYTES, target)
             return
         at_once = max(8, BLOCK_BYTES // (4 * quads) // 8 * 8)
         scratch = aligned(max(NEAR, quads * PANEL) if any(laid.folds for laid in self.laid) else 0)
         for start in range(0, tokens, at_once):
-            part = slice(start, min(start + at_once, tokens))
-            self._add(act, part, scratch, out[part].reshape(-1), fresh)
+            self._add(act, slice(start, min(start + at_once, tokens)), scratch, target)
 
-    def _add(self, act: Activations, part: slice, scratch: NDArray[np.uint8], out: Sums, fresh: bool) -> None:
+    def _add(self, act: Activations, part: slice, scratch: NDArray[np.uint8], target: Landing) -> None:
         values, columns = act.values[part], self.columns
         tokens = len(values)
-        flat = np.ascontiguousarray(values).reshape(-1)
         mantissas = _NONE
         if act.mantissa is not None:
             mantissas = np.ascontiguousarray(act.mantissa[part], np.int64).reshape(-1)
-        padded = 1 if tokens == 1 else -(-tokens // TOKENS) * TOKENS
-        x = np.empty(padded * int(columns.quads[-1]) * 4, np.int8)
-        sums = np.empty(tokens * len(columns.group), np.int64)
         together = 1 if tokens == 1 else TOKENS
         wide = aligned(2 * together * ROWS * 8).view(np.int64)
         wide[:] = 0
         narrow = np.zeros(ROWS if tokens == 1 else TOKENS, np.int32)
         for shift, keep in _runs(act.bits):
-            take_activations(flat, tokens, columns, shift, keep, x, sums)
+            x, sums = self._taken(act, part, shift, keep)
+            block = Block(x, sums, mantissas, tokens)
             for laid in self.laid:
-                first = fresh and shift == 0 and laid is self.laid[0]
-                block = Block(x, sums, mantissas, tokens, 1 << shift, first)
+                to = target(part, 1 << shift, shift == 0 and laid is self.laid[0])
                 if tokens == 1:
-                    multiply_one(laid, columns, block, self.matrix.rows, narrow, wide, out)
+                    multiply_one(laid, columns, block, self.matrix.rows, narrow, wide, to)
                 else:
-                    multiply(laid, columns, block, self.matrix.rows, scratch, narrow, wide, out)
+                    multiply(laid, columns, block, self.matrix.rows, scratch, narrow, wide, to)
+
+    def _taken(
+        self, act: Activations, part: slice, shift: int, keep: int
+    ) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+        """Activations as `Block` wants them; layers that read the same ones may find them made."""
+        keep_them, columns = act in unchanging and len(act.values[part]) == len(act.values), self.columns
+        known = _TAKEN.get(act) if keep_them else None
+        if known is not None and known[0] == (self._layout, shift):
+            return known[1:]
+        values = act.values[part]
+        tokens = len(values)
+        padded = 1 if tokens == 1 else -(-tokens // TOKENS) * TOKENS
+        x = np.empty(padded * int(columns.quads[-1]) * 4, np.int8)
+        sums = np.empty(tokens * len(columns.group), np.int64)
+        take_activations(np.ascontiguousarray(values).reshape(-1), tokens, columns, shift, keep, x, sums)
+        if keep_them:
+            _TAKEN[act] = (self._layout, shift), x, sums
+        return x, sums
+
+    @cached_property
+    def _layout(self) -> bytes:
+        """What activations depend on of `columns`."""
+        return b"".join(np.asarray(part).tobytes() for part in self.columns)
+
+
+#: By activations, while they live: the layout and shift of their bytes, and these (at most `BLOCK_BYTES`).
+_TAKEN: WeakKeyDictionary[Activations, tuple[tuple[bytes, int], NDArray[np.int8], NDArray[np.int64]]]
+_TAKEN = WeakKeyDictionary()
+
+#: ``(tokens, place value, first of several)``: where these tokens' sums go.
+Landing = Callable[[slice, int, bool], landing.Target]
+
+
+def _sums(out: Sums, fresh: bool, part: slice, place: int, first: bool) -> landing.Sums:
+    return landing.Sums(out[part].reshape(-1), place, fresh and first)
 
 
 def _runs(bits: int) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from algo.compiled import kernel
 from sim.kernels.dots_scale import scale, scale_sums
 from sim.kernels.dots_tile import BLOCKS, PANEL, ROWS, packed_tile, tile
+from sim.kernels.landing import Target, land
 from sim.kernels.vectors import (
     Lanes,
     U8x64,
@@ -44,7 +45,9 @@ NEAR = 1 << 19  #: bytes of codes that tokens go over together: what leaves room
 class Columns(NamedTuple):
     """How the columns of a matrix lie in quads."""
 
-    first: NDArray[np.int64]  #: [segments + 1], first column of each run that is summed in 32 bits
+    width: int  #: columns of the matrix
+    first: NDArray[np.int64]  #: [segments], first column of each run that is summed in 32 bits
+    last: NDArray[np.int64]  #: [segments], the column after its last
     quads: NDArray[np.int64]  #: [segments + 1], its first quad
     group: NDArray[np.int64]  #: [segments], the group whose multipliers it has
 
@@ -67,8 +70,6 @@ class Block(NamedTuple):
     sums: NDArray[np.int64]  #: [tokens, segments], of the activations
     mantissas: NDArray[np.int64]  #: [tokens, groups]; empty: none
     tokens: int
-    factor: int  #: place value of these bits
-    fresh: bool  #: what they add to is not there yet: the sums are written
 
 
 @kernel
@@ -82,8 +83,8 @@ def take_activations(
     sums: NDArray[np.int64],
 ) -> None:
     """Bits ``(value >> shift) & keep`` of ``values``, int64 [tokens, columns], as `Block` wants them."""
-    starts, first, segments = columns.quads, columns.first, len(columns.group)
-    quads, width = element(starts, segments), element(first, segments)
+    starts, firsts, lasts, segments = columns.quads, columns.first, columns.last, len(columns.group)
+    quads, width = element(starts, segments), columns.width
     mask = splat_i64x4(keep)
     for token in range(tokens):
         tile = token & ~7
@@ -91,7 +92,7 @@ def take_activations(
         for s in range(segments):
             to = (tile * quads + element(starts, s) * of + token - tile) * 4
             end = (tile * quads + element(starts, s + 1) * of + token - tile) * 4
-            at, last = token * width + element(first, s), token * width + element(first, s + 1)
+            at, last = token * width + element(firsts, s), token * width + element(lasts, s)
             added = splat_i64x4(0)
             while shift == 0 and at + 4 <= last:
                 four = load_i64x4(values, at) & mask
@@ -120,9 +121,9 @@ def multiply_one(
     rows: int,
     acc: NDArray[np.int32],
     wide: NDArray[np.int64],
-    out: NDArray[np.int64],
+    target: Target,
 ) -> None:
-    """Add one code matrix's sums of one token to ``out``, int64 [rows]; codes are read as they are stored.
+    """Bring one code matrix's sums of one token to ``target``; codes are read as they are stored.
 
     Scratch: acc, int32 [ROWS]; wide, int64 [2 * ROWS], zeros, of which the second half stays so.
     """
@@ -156,7 +157,7 @@ def multiply_one(
                 scale_sums(rest, place, sums, s, segments, 0, 1, acc, 1, wide, onto)
             if scaled:
                 take_scaled(wide, onto, element(mantissas, element(group, s)), token)
-        put_sums(wide, token, block.factor, block.fresh, rows, panel * ROWS, out, token)
+        land(target, wide, token, rows, panel * ROWS, token)
 
 
 @kernel
@@ -168,9 +169,9 @@ def multiply(
     scratch: NDArray[np.uint8],
     begins: NDArray[np.int32],
     wide: NDArray[np.int64],
-    out: NDArray[np.int64],
+    target: Target,
 ) -> None:
-    """Add one code matrix's sums to ``out``, int64 [tokens, rows].
+    """Bring one code matrix's sums to ``target``.
 
     Scratch: `NEAR` bytes or a panel; begins, int32 [TOKENS], zeros; wide, int64 [2 * TOKENS * ROWS].
     """
@@ -209,8 +210,7 @@ def multiply(
                         mantissa = element(mantissas, (first + token) * groups + element(group, s))
                         take_scaled(wide, onto + token * ROWS, mantissa, token * ROWS)
                 for token in range(count):
-                    to = (first + token) * rows
-                    put_sums(wide, token * ROWS, block.factor, block.fresh, rows, panel * ROWS, out, to)
+                    land(target, wide, token * ROWS, rows, panel * ROWS, first + token)
 
 
 @kernel(inline="always")
@@ -240,19 +240,3 @@ def _expand(codes: Any, at: int, vectors: int, folds: int, step: int, out: Any, 
                 else:
                     packed = shift_right(packed, 4)
                 to += PANEL
-
-
-@kernel(inline="always")
-def put_sums(wide: Any, at: int, factor: int, fresh: bool, rows: int, row: int, out: Any, to: int) -> None:
-    """Add a token's sums to ``out``, or write them if fresh; padding left out."""
-    by = splat_u64x8(factor)
-    for i in range(0, ROWS, 8):
-        if row + i + 8 <= rows:
-            sums = load_u64x8(wide, at + i)
-            if factor != 1:
-                sums = sums * by
-            store(out, to + row + i, sums if fresh else load_u64x8(out, to + row + i) + sums)
-        else:
-            for k in range(row + i, rows):
-                before = 0 if fresh else element(out, to + k)
-                store(out, to + k, splat_i64x1(before + element(wide, at + k - row) * factor))

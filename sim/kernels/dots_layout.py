@@ -63,7 +63,23 @@ def padded(matrix: Extent, quads: int) -> Columns:
     starts = np.array(first)
     sizes = -(-np.diff(starts) // (4 * quads)) * quads
     return Columns(
-        first=starts, quads=np.concatenate([[0], np.cumsum(sizes)]), group=starts[:-1] // matrix.group
+        width=matrix.columns,
+        first=starts[:-1],
+        last=starts[1:],
+        quads=np.concatenate([[0], np.cumsum(sizes)]),
+        group=starts[:-1] // matrix.group,
+    )
+
+
+def repeated(columns: Columns, times: int) -> Columns:
+    """The same columns several times over, each time a group of their own; there was one group."""
+    sizes = np.tile(np.diff(columns.quads), times)
+    return Columns(
+        width=columns.width,
+        first=np.tile(columns.first, times),
+        last=np.tile(columns.last, times),
+        quads=np.concatenate([[0], np.cumsum(sizes)]),
+        group=np.repeat(np.arange(times), len(columns.group)),
     )
 
 
@@ -102,13 +118,14 @@ def lay(
 
 
 def in_quads(values: NDArray[np.uint8], columns: Columns) -> NDArray[np.uint8]:
-    """Codes [panels * ROWS, quads * 4], rows and columns padded with 0."""
+    """Codes, given run after run, as [panels * ROWS, quads * 4], rows and runs padded with 0."""
     rows = -(-len(values) // ROWS) * ROWS
     padded = np.zeros((rows, int(columns.quads[-1]) * 4), np.uint8)
     if padded.shape == values.shape:
         return np.ascontiguousarray(values)
-    sizes = np.diff(columns.first)
-    places = np.repeat(columns.quads[:-1] * 4 - columns.first[:-1], sizes) + np.arange(sizes.sum())
+    sizes = columns.last - columns.first
+    moved = columns.quads[:-1] * 4 - (np.cumsum(sizes) - sizes)
+    places = np.repeat(moved, sizes) + np.arange(sizes.sum())
     padded[: len(values), places] = values
     return padded
 

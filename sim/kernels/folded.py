@@ -1,14 +1,15 @@
 """Terms folded into one integer a weight, multiplied byte by byte: what many masked terms cost least as.
 
 A stream's terms and scales are integers, so each weight is one too: ``W = mantissas times digits + offsets``.
-Its bytes are code matrices of their own, ``W = sum_i 256**i * byte_i - 2**(8 n - 1)``, whatever the number of
-terms, masks and groups; three bytes hold BiLLM's seven masked planes. Prepared weights take n bytes each.
+Its bytes stand side by side as three times the columns would, ``W = sum_i 256**i * (byte_i - 128)``, each
+byte's columns a group whose multiplier is the place value: one pass, whatever the number of terms, masks and
+groups. Three bytes hold BiLLM's seven masked planes. Prepared weights take n bytes each.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,41 +26,36 @@ NAME = "folded"
 GOLDEN = "algo.bitplane.decode.integer_sums"
 
 BITS = 8  #: of a byte
-MOST = 3  #: bytes of a weight; what makes it positive must fit 32 bits with it
+MOST = 3  #: bytes of a weight: with what makes it positive it fits 32 bits
 
 
 @dataclass(frozen=True)
-class Whole:
-    """The extent of a matrix whose rows are one group each."""
+class Extent:
+    """The extent of a matrix whose groups are the bytes of its weights."""
 
     rows: int
     columns: int
-    groups: int = 1
+    groups: int
 
     @property
     def group(self) -> int:
-        """Columns of the group."""
+        """Columns of a group."""
         return self.columns
 
 
 @dataclass(frozen=True)
-class Byte:
-    """What one byte of every weight means."""
+class Bytes:
+    """What the bytes of a weight mean."""
 
-    place: int  #: 0: the lowest
-    top: bool  #: the highest, off which comes what made all weights positive
+    count: int
     bits: int = BITS
     step: int = 1
-
-    @property
-    def zero(self) -> int:
-        """The code that stands for 0."""
-        return 1 << (BITS - 1) if self.top else 0
+    zero: int = 1 << (BITS - 1)  #: the code that stands for 0
 
     @property
     def multiplier(self) -> Int:
-        """[1, 1]: the byte's place value."""
-        return np.full((1, 1), 1 << (BITS * self.place), np.int64)
+        """[1, count]: place values."""
+        return (1 << BITS * np.arange(self.count, dtype=np.int64))[None]
 
 
 @dataclass(eq=False)
@@ -71,35 +67,32 @@ class Folded(Dots):
 
     @cached_property
     def columns(self) -> Columns:
-        return dots_layout.columns(self._extent, self.widths)
+        whole = Extent(self.matrix.rows, self.matrix.columns, 1)
+        return dots_layout.repeated(dots_layout.columns(whole, self.widths), self.count)
 
     @property
     def widths(self) -> list[int]:
-        return [BITS] * self.count
+        return [BITS]
 
     @cached_property
     def laid(self) -> tuple[Laid, ...]:
         weights = np.empty((self.matrix.rows, self.matrix.columns), np.int32)
         for here, part in rows.split(self.matrix):
             weights[here] = integer_weights(part, self.stream)
-        weights += np.int32(1 << (BITS * self.count - 1))
+        meaning = Bytes(self.count)
+        weights += np.int32(meaning.zero * int(meaning.multiplier.sum()))
 
-        def codes(place: int, some: slice) -> NDArray[np.uint8]:
-            return (weights[some] >> (BITS * place)).astype(np.uint8)
+        def codes(some: slice) -> NDArray[np.uint8]:
+            return np.concatenate(
+                [(weights[some] >> (BITS * place)).astype(np.uint8) for place in range(self.count)], axis=1
+            )
 
-        meanings = [Byte(place, place == self.count - 1) for place in range(self.count)]
-        return tuple(
-            dots_layout.lay(self._extent, byte, partial(codes, byte.place), None, self.columns)
-            for byte in meanings
-        )
+        extent = Extent(self.matrix.rows, self.matrix.columns, self.count)
+        return (dots_layout.lay(extent, meaning, codes, None, self.columns),)
 
     def cost(self, bits: int, tokens: int, mantissas: bool) -> float | None:
         """Nanoseconds; None where groups of activations have scales, which a folded weight cannot meet."""
         return None if mantissas else super().cost(bits, tokens, False)
-
-    @property
-    def _extent(self) -> Whole:
-        return Whole(self.matrix.rows, self.matrix.columns)
 
 
 def prepare(matrix: PackedMatrix, stream: str | None) -> Folded | None:
@@ -112,5 +105,7 @@ def prepare(matrix: PackedMatrix, stream: str | None) -> Folded | None:
         reach += int((np.abs(matrix.ints[term.scale].values) * digit).max(initial=0))
         if term.offset is not None:
             reach += int(np.abs(matrix.ints[term.offset].values).max(initial=0))
-    count = (reach.bit_length() + BITS) // BITS
-    return None if count > MOST else Folded(matrix, Codes(codes=(), rest=None), stream, count)
+    for count in range(1, MOST + 1):
+        if reach <= 127 * int(Bytes(count).multiplier.sum()):
+            return Folded(matrix, Codes(codes=(), rest=None), stream, count)
+    return None

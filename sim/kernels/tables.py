@@ -91,7 +91,7 @@ class Tables:
                 mantissas = np.ascontiguousarray(act.mantissa[token], np.int64)
             take_activations(np.ascontiguousarray(values), 1, columns, 0, -1, x, sums)
             make_tables(x, tables)
-            block = Block(x, sums, mantissas, 1, 1, False)
+            block = Block(x, sums, mantissas, 1)
             for looked in self.looked:
                 add_lookups(looked, columns, block, tables, self.matrix.rows, out[token])
 

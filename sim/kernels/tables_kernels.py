@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algo.compiled import kernel
-from sim.kernels.dots_kernels import Block, Columns, put_sums, take_scaled
+from sim.kernels.dots_kernels import Block, Columns, take_scaled
 from sim.kernels.dots_scale import scale, scale_sums
 from sim.kernels.dots_tile import ROWS
+from sim.kernels.landing import put_sums
 from sim.kernels.vectors import (
     U16x32,
     U32x16,
@@ -97,9 +98,7 @@ def add_lookups(
                 if scaled:
                     take_scaled(wide, at, element(mantissas, element(group, s)), half * ROWS)
         for half in range(2):
-            put_sums(
-                wide, half * ROWS, block.factor, block.fresh, rows, both * BOTH + half * ROWS, out, token
-            )
+            put_sums(wide, half * ROWS, 1, False, rows, both * BOTH + half * ROWS, out, token)
 
 
 @kernel

@@ -91,7 +91,9 @@ def draw_activations(draw, matrix: PackedMatrix, bits: int, scaled: bool = True)
         if bits > 1 and draw(st.booleans()):
             values[:] = draw(st.sampled_from([low, -low - 1]))
         made.append(
-            Activations(values=values, bits=bits, scale=np.ones(tokens, np.float32), mantissa=mantissa)
+            Activations(
+                values=values, bits=bits, scale=rng.random(tokens).astype(np.float32), mantissa=mantissa
+            )
         )
     return made
 
