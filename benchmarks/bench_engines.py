@@ -126,7 +126,7 @@ def billm(count: int, columns: int, rng: np.random.Generator) -> PackedMatrix:
 WHOLE = 1 << 30  #: a group as long as the row
 SIGN, INT = Digit.BIPOLAR, Digit.UNIPOLAR
 INT8 = (1, 2, 4, 8, 16, 32, 64, -128)
-#: Name, bits of the activations, maker. The first two are what BiLLM's form and N:M are compared with.
+#: Name, bits of the activations, maker.
 CASES: Mapping[str, tuple[int, Callable[..., PackedMatrix]]] = {
     "W1A1": (1, integers(SIGN, (1,), WHOLE)),
     "W1A1 g128": (1, integers(SIGN, (1,), 128)),
@@ -139,6 +139,9 @@ CASES: Mapping[str, tuple[int, Callable[..., PackedMatrix]]] = {
     "int4 A8 g128": (8, integers(INT, (1, 2, 4, -8), 128)),
     "int8 A8": (8, integers(INT, INT8, WHOLE)),
 }
+
+#: The dense plane that a form of several, or one with masks, stands beside.
+DENSE = {"BiLLM form A1": "W1A1 g128", "2:4 A1": "W1A1", "4:8 A1": "W1A1"}
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,9 @@ def contenders(
     shape = (matrix.rows, matrix.columns)
     found = {PEER: float_peer(shape, act.values, peers["float"])}
     found[f"ours ({lowered.choice(None, act)})"] = lambda: lowered.integer_sums([act])
+    if name in DENSE:
+        plane = Lowered.of(CASES[DENSE[name]][1](*shape, np.random.default_rng(1)))
+        found[f"one dense plane ({DENSE[name]})"] = lambda: plane.integer_sums([act])
     narrow = torch.from_numpy(act.values.astype(np.int8)) if act.bits <= 8 else None
     if narrow is not None and matrix.group >= matrix.columns:
         found["torch._int_mm"] = lambda: torch._int_mm(narrow, peers["int8"].T)
