@@ -4,12 +4,13 @@ The data-dependent part follows counted toggles; clock and leakage run on every 
 not, since nothing here gates a clock. Inside a PE only the operands' toggles are known. The share of lanes
 that change in a beat is taken as that of an XNOR of independent operands, ``a + b - 2ab``, with ``a`` and
 ``b`` the operands' mean toggle rates; a toggling mask changes every second lane. That knows neither the
-digits' kind nor the mask's density, which is most of the model's error: see `energy_fit`.
+digits' kind nor the mask's density, which is most of the model's error: see `energy_fit`. Where the beats
+themselves are at hand, toggles inside a PE of any kind are counted instead: see `energy_pe`.
 """
 
 from __future__ import annotations
 
-from cost_models import area, memory
+from cost_models import area, energy_pe, memory
 from cost_models import tech as techs
 from cost_models.tech import Tech
 from cost_models.uncertain import Constant, Cost, Term
@@ -47,14 +48,22 @@ def drivers(activity: Activity, array: ArraySpec) -> dict[str, float]:
     }
 
 
-def energy(activity: Activity, array: ArraySpec, tech: Tech | str, dram: str = "lpddr5") -> Cost:
+def energy(
+    activity: Activity,
+    array: ArraySpec,
+    tech: Tech | str,
+    dram: str = "lpddr5",
+    counted: energy_pe.Counted | None = None,
+) -> Cost:
     """Energy of a run [pJ], by part. Raises ValueError where the technology lacks a number the run needs.
 
-    A sum over two runs is not exactly the cost of their summed activity: toggle rates are averaged.
+    Parameters: counted, toggles inside the PEs on the run's beats, of whatever kind they are; without, those
+    of bit-serial PEs follow from the activity's, and a sum over two runs is not exactly the cost of their
+    summed activity: toggle rates are averaged.
     """
     tech = techs.resolve(tech)
     terms = (
-        *_dynamic(activity, array, tech),
+        *(_dynamic(activity, array, tech) if counted is None else _counted(activity, array, tech, counted)),
         *_scale(activity, array, tech),
         memory.read("weight_buffer", activity.weight_buffer_bits, tech),
         memory.read("activation_buffer", activity.activation_buffer_bits, tech),
@@ -74,6 +83,19 @@ def _dynamic(activity: Activity, array: ArraySpec, tech: Tech) -> list[Term]:
     # The clock's wires and buffers, as a share of its pins.
     terms.append(terms[0].times(1.0, techs.design("clock_tree"), part="clock_tree"))
     return terms
+
+
+def _counted(activity: Activity, array: ArraySpec, tech: Tech, counted: energy_pe.Counted) -> list[Term]:
+    clocks = array.rows * array.columns * activity.cycles
+    terms = list(energy_pe.terms(counted, tech, activity.beats, clocks))
+    # Registers between PEs: their clock alone, as toggles there are not counted.
+    between = array.resources().flop - array.pe.resources().flop * array.rows * array.columns
+    first = terms[0]
+    network = Term(
+        part="network", quantity=between * activity.cycles * 1e-3, constants=first.constants
+    )
+    tree = techs.design("clock_tree")
+    return [*terms, network, *(term.times(1.0, tree, part="clock_tree") for term in (first, network))]
 
 
 def _scale(activity: Activity, array: ArraySpec, tech: Tech) -> list[Term]:

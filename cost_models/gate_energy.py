@@ -50,6 +50,24 @@ def measure(
     Inputs change just after the rising edge of ``clk``. The first clocks warm up and are not counted.
     Raises RuntimeError where Icarus Verilog is absent or refuses the netlist.
     """
+    cycles = len(next(iter(stimulus.values())))
+    whole = {"": (WARM_UP, cycles)}
+    return measure_windows(text, top, library, stimulus, whole, wire_f=wire_f)[""]
+
+
+def measure_windows(
+    text: str,
+    top: str,
+    library: Library,
+    stimulus: Mapping[str, Sequence[int]],
+    windows: Mapping[str, tuple[int, int]],
+    *,
+    wire_f: float,
+) -> dict[str, GateEnergy]:
+    """`measure` of several stretches of one run: by name the first clock counted, and the first not counted.
+
+    Stretches must ascend, apart from each other and from clock 0.
+    """
     design = Netlist(text, top, library, wire_f)
     path_s = slowest(design)
     cycles = len(next(iter(stimulus.values())))
@@ -57,9 +75,14 @@ def measure(
         work = Path(name)
         (work / "gates.v").write_text(bench(design, stimulus, cycles, path_s), encoding="utf-8")
         _simulate(work)
-        # The counted clocks are those that bring vectors WARM_UP to the last.
-        toggles = _toggles(work / "gates.vcd", (WARM_UP - 1) * period(path_s))
-    return _priced(design, {net: n / (cycles - WARM_UP) for net, n in toggles.items()}, path_s)
+        # The counted clocks are those that bring vectors ``first`` to ``end - 1``.
+        step = period(path_s)
+        bounds = [((first - 1) * step, (end - 1) * step) for first, end in windows.values()]
+        counted = _toggles(work / "gates.vcd", bounds)
+    return {
+        name: _priced(design, {net: n / (end - first) for net, n in toggles.items()}, path_s)
+        for (name, (first, end)), toggles in zip(windows.items(), counted, strict=True)
+    }
 
 
 def _simulate(work: Path) -> None:
@@ -71,27 +94,30 @@ def _simulate(work: Path) -> None:
             raise RuntimeError(f"{command[0]} must accept the netlist: {done.stderr.strip()[-300:]}")
 
 
-def _toggles(path: Path, start: int) -> dict[int, int]:
-    """Changes between 0 and 1 of each net from time ``start`` on."""
+def _toggles(path: Path, bounds: Sequence[tuple[int, int]]) -> list[dict[int, int]]:
+    """Changes between 0 and 1 of each net, in each stretch of time from its first to before its second end."""
     nets: dict[str, int] = {}
     last: dict[str, str] = {}
-    count: dict[int, int] = defaultdict(int)
-    counting = False
+    counts: list[dict[int, int]] = [defaultdict(int) for _ in bounds]
+    at, count = 0, None
     with path.open(encoding="ascii") as lines:
         for line in lines:
             mark = line[0]
             if mark == "#":
-                counting = int(line[1:]) >= start
+                now = int(line[1:])
+                while at < len(bounds) and now >= bounds[at][1]:
+                    at += 1
+                count = counts[at] if at < len(bounds) and now >= bounds[at][0] else None
             elif mark in "01xz":
                 key = line[1:-1]
-                if counting and key in nets and {mark, last.get(key)} == {"0", "1"}:
+                if count is not None and key in nets and {mark, last.get(key)} == {"0", "1"}:
                     count[nets[key]] += 1
                 last[key] = mark
             elif line.startswith("$var"):
                 _, _, _, key, name = line.split()[:5]
                 if re.fullmatch(r"n\d+", name):
                     nets[key] = int(name[1:])
-    return count
+    return counts
 
 
 def _priced(design: Netlist, rates: Mapping[int, float], path_s: float) -> GateEnergy:
