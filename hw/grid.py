@@ -38,6 +38,10 @@ class Grid(PeSpec):
         return self.array.columns if word == "x" else self.array.rows
 
     @property
+    def primitives(self) -> str:
+        return self.array.pe.primitives
+
+    @property
     def rows(self) -> int:
         return self.array.rows * self.array.pe.rows
 
@@ -91,5 +95,7 @@ class Grid(PeSpec):
 
     def create(self) -> Any:
         from hw.array import create
+        from hw.pipeline import require_ports
 
+        require_ports(self)
         return create(self.array)

@@ -10,6 +10,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.spec import PeSpec
 
+PORT_BITS = 65_535  #: of a signal in Amaranth's netlists [bits]
+
 #: What travels beside a beat's bits, up to the adder that negates and behind it.
 CONTROL = data.StructLayout(dict.fromkeys(("valid", "first", "shift", "neg", "last"), 1))
 CONTROL_OF_DOT = data.StructLayout(dict.fromkeys(("valid", "first", "shift", "last"), 1))
@@ -26,8 +28,18 @@ def item_shape(spec: PeSpec) -> Any:
     return one if spec.outputs == 1 else data.ArrayLayout(one, spec.outputs)
 
 
+def require_ports(spec: PeSpec) -> None:
+    """Raise ValueError if a port would have more bits than a signal of Amaranth's netlists."""
+    beat, item = sum(spec.fields().values()), spec.outputs * spec.acc_width
+    if beat > PORT_BITS:
+        raise ValueError(f"lanes must leave a beat at most {PORT_BITS} bits, not {beat}")
+    if item > PORT_BITS:
+        raise ValueError(f"accumulators must have at most {PORT_BITS} bits together, not {item}")
+
+
 def ports(spec: PeSpec) -> dict[str, Any]:
-    """A PE's two streams: ``i`` of beats, ``o`` of items."""
+    """A PE's two streams: ``i`` of beats, ``o`` of items. Raises ValueError as `require_ports`."""
+    require_ports(spec)
     return {
         "i": In(stream.Signature(payload_layout(spec))),
         "o": Out(stream.Signature(item_shape(spec))),

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from hw.counts import Activity, Resources
@@ -95,6 +95,11 @@ class PeSpec(ABC):
     def fields(self) -> dict[str, int]:
         """Bits of each field of a beat on the port, the first in the lowest bits."""
         return {**self.words(), **dict.fromkeys(self.flags(), 1)}
+
+    @property
+    def primitives(self) -> str:
+        """The FPGA family whose cells the RTL names, and simulators need models of; else empty."""
+        return ""
 
     @property
     def rows(self) -> int:
@@ -237,6 +242,22 @@ class PeSpec(ABC):
                 waiting = False
             clock += 1
         return clock
+
+
+#: Fields of `ArraySpec` that its RTL does not depend on: what clocks are counted with.
+UNBUILT = (
+    "clock_hz", "weight_buffer_bits", "activation_buffer_bits", "dram_bits_per_cycle", "dataflow", "outer",
+    "planes", "buffers", "result_buffer_bits", "dram_latency", "scale_clocks", "skip", "pack_kept",
+)  # fmt: skip
+
+
+def built(spec: Any) -> dict[str, Any]:
+    """Fields of a PE, array or accelerator that its RTL is made from, those of specs within it as well."""
+    return {
+        field.name: built(value) if is_dataclass(value := getattr(spec, field.name)) else value
+        for field in fields(spec)
+        if not (isinstance(spec, ArraySpec) and field.name in UNBUILT)
+    }
 
 
 DATAFLOWS = ("output-stationary", "weight-stationary")

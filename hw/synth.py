@@ -126,7 +126,8 @@ def synthesize(
         result = _counted(target, top, _read_json(work / "stat.json", tool), script)
         if netlist:
             result = replace(result, netlist=(work / "design.json").read_text(encoding="utf-8"))
-        result = replace(result, fmax_note="not asked for")
+        note = "not asked for" if target in _NEXTPNR else f"no free placer for {target}"
+        result = replace(result, fmax_note=note)
         if place:
             result = replace(result, **_fmax(work, target, device, speed, seeds))
         return replace(result, seconds=time.monotonic() - began)
@@ -279,6 +280,8 @@ def _check_place(target: str, device: str, speed: int, seeds: Sequence[int]) -> 
         raise ValueError(f"speed must be one of 6, 7, 8, not {speed!r}")
     if not seeds or not all(isinstance(seed, int) for seed in seeds):
         raise ValueError(f"seeds must hold at least one integer, not {seeds!r}")
+    if len(seeds) > 1 and target not in _NEXTPNR:
+        raise ValueError(f"seeds must be one for target {target!r}, which nothing places, not {len(seeds)}")
 
 
 def _counted(target: str, top: str, stat: Mapping[str, Any], script: str) -> Synthesis:

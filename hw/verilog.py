@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hw import folder, manifest, toolchain
-from hw.beats import Beats, side_by_side
+from hw.beats import FIELDS, Beats, side_by_side
 from hw.folder import Block, hexadecimal, put, require_clock
 from hw.folder import refuse_foreign as refuse_foreign
 from hw.grid import Grid
-from hw.spec import PeSpec
+from hw.spec import PeSpec, built
 from hw.stimulus import SPARE_CLOCKS
 
 #: Top module by kind of spec; any other is ``pe``.
 MODULES: Mapping[type[PeSpec], str] = {Grid: "array"}
 
 #: Files made from templates beside those of `hw.folder`; ``module`` stands for the top module.
-TEMPLATES = {"tb.v": "tb.v", "pins.v": "module_pins.v", "README.txt": "README.txt"}
+TEMPLATES = {"tb.v": "tb.v", "README.txt": "README.txt"}
+#: Those of a design that any fabric takes.
+FABRICS = folder.FABRICS | {"pins.v": "module_pins.v"}
 VECTORS = ("beats.hex", "items.hex")
 
 #: One flat module with plain registers, no attributes, and no wires beyond those the logic needs.
@@ -37,6 +39,7 @@ class Design:
     """A block with a stream of beats in and a stream of items out, and vectors that prove it."""
 
     module: str  #: top module, and name of its Verilog file
+    prefix: str = ""  #: of the names of all modules
     spec: PeSpec
     rtlil: str
     fields: tuple[tuple[str, int], ...]  #: name and bits of the fields of ``i__payload``, from bit 0 up
@@ -57,8 +60,8 @@ class Design:
         return sum(bits for _, bits in self.fields)
 
 
-def design(spec: PeSpec, beats: Beats) -> Design:
-    """A PE or a whole array with ``beats`` as its vectors.
+def design(spec: PeSpec, beats: Beats, prefix: str = "") -> Design:
+    """A PE or a whole array with ``beats`` as its vectors, ``prefix`` before the names of all its modules.
 
     Raises ValueError if they finish no item or do not fit it.
     """
@@ -67,7 +70,8 @@ def design(spec: PeSpec, beats: Beats) -> Design:
     items = [spec.items(listed, output) for output in range(spec.outputs)]
     lasts = tuple(beats.lasts.tolist())
     return Design(
-        module=MODULES.get(type(spec), "pe"),
+        module=prefix + MODULES.get(type(spec), "pe"),
+        prefix=prefix,
         spec=spec,
         rtlil=toolchain.rtlil(spec, MODULES.get(type(spec), "pe")),
         fields=tuple(spec.fields().items()),
@@ -94,19 +98,30 @@ def text_of(spec: PeSpec, rtlil: str) -> str:
     return f"// {spec!r}\n// planeforge {manifest.tools()['planeforge']}\n{body}"
 
 
-def export(spec: PeSpec, directory: Path, beats: Beats, *, clock_hz: float = 100e6) -> None:
-    """Write a PE's folder, with ``beats`` as the testbench's vectors; see `write`.
+def export(spec: PeSpec, directory: Path, beats: Beats, *, clock_hz: float = 100e6, prefix: str = "") -> None:
+    """Write a PE's folder with ``beats``, the first made to begin an item, as vectors; see `write`.
 
     Raises: ValueError if the beats finish no item or do not fit the PE, and as `write`
     """
-    write(design(spec, beats), directory, clock_hz=clock_hz)
+    require_clock(clock_hz)
+    refuse_foreign(Path(directory))
+    write(design(spec, _begun(spec, beats), prefix), directory, clock_hz=clock_hz)
+
+
+def _begun(spec: PeSpec, beats: Beats) -> Beats:
+    """``beats`` of which the first is a ``first``: they run twice, and no reset clears an accumulator."""
+    if "first" not in spec.flags() or not len(beats):
+        return beats
+    flags = beats.flags.copy()
+    flags[0] |= FIELDS["first"]
+    return replace(beats, flags=flags)
 
 
 def write(design: Design, directory: Path, *, clock_hz: float = 100e6) -> None:
     """Write a folder: Verilog, a self-checking testbench with vectors, constraints, scripts.
 
     The folder appears whole or not at all. One that was written before is replaced, unless somebody added
-    files to it.
+    files to it or changed one.
 
     Parameters: clock_hz, target frequency in the constraints [Hz]; it is a target, no result
     Raises:     ValueError if clock_hz is not positive, or if ``directory`` holds anything else; RuntimeError
@@ -123,12 +138,17 @@ def contents(design: Design, clock_hz: float) -> dict[str, str]:
     block = Block(
         module=design.module,
         name=type(design.spec).__name__,
-        parameters=asdict(design.spec),
+        parameters=built(design.spec),
         rtlil=design.rtlil,
+        prefix=design.prefix,
+        primitives=design.spec.primitives,
     )
     files = folder.sources(block)
-    values = folder.common(block, repr(design.spec), list(files), VECTORS, clock_hz) | _values(design)
-    files |= folder.rendered(folder.TEMPLATES | TEMPLATES, values)
+    models = folder.models(block, files)
+    named = folder.text_of(block), list(files), VECTORS, clock_hz, list(models)
+    values = folder.common(block, *named) | _values(design)
+    templates = folder.TEMPLATES | TEMPLATES | ({} if block.primitives else FABRICS)
+    files |= models | folder.rendered(templates, values)
     files["beats.hex"] = hexadecimal(design.beats, design.payload_bits)
     files["items.hex"] = hexadecimal(design.items, design.item_bits)
     made_from = {
@@ -137,6 +157,7 @@ def contents(design: Design, clock_hz: float) -> dict[str, str]:
         "parameters": block.parameters,
         "clock_hz": clock_hz,
         "sources": values["files"],
+        "primitives": block.primitives,
     }
     return manifest.sealed(files, made_from)
 

@@ -88,6 +88,8 @@ def _parameters(what: str, text: str, kinds: Mapping[str, type]) -> dict[str, An
         key, _, value = pair.partition("=")
         if key not in kinds:
             raise ValueError(f"{what} parameter must be one of {', '.join(kinds)}, not {key!r}")
+        if key in parameters:
+            raise ValueError(f"{what} parameter must be given once, not {key!r} twice")
         parameters[key] = _value(key, value, kinds[key])
     return parameters
 
@@ -97,9 +99,9 @@ def _value(key: str, text: str, kind: type) -> int | float | bool | str:
     if kind is str:
         return text
     if kind is bool:
-        if text not in ("true", "false"):
+        if text.lower() not in ("true", "false"):  # specs print themselves with capitals
             raise ValueError(f"{key} must be true or false, not {text!r}")
-        return text == "true"
+        return text.lower() == "true"
     try:
         return float(text) if kind is float else int(text)
     except ValueError:

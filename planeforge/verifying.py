@@ -136,24 +136,37 @@ def verify(
 ) -> list[Outcome]:
     """Compare engines with the judge.
 
-    Raises ValueError for an unknown engine; an engine that cannot run says so in its outcome.
+    Raises ValueError for an unknown engine or RTL that none executes; an engine that cannot run says so in
+    its outcome.
     """
     from planeforge.hardware import pe as default_pe
 
     for engine in engines:
         if engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    spec = pe or default_pe()
+    if any(engine in BUDGET for engine in engines):
+        require_executable(spec)
     outcomes = []
     for index, engine in enumerate(engines):
         progress(index / len(engines), engine)
         try:
             if engine in BUDGET:
-                outcomes.append(_hardware(engine, cases, pe or default_pe(), seed))
+                outcomes.append(_hardware(engine, cases, spec, seed))
             else:
                 outcomes.append(software(engine, cases))
         except (RuntimeError, OSError) as error:
             outcomes.append(Outcome(engine=engine, failure=str(error)))
     return outcomes
+
+
+def require_executable(spec: PeSpec) -> None:
+    """Raise ValueError for a PE whose RTL is too wide, or of one FPGA family's cells."""
+    from hw.pipeline import require_ports
+
+    require_ports(spec)
+    if spec.primitives:
+        raise ValueError(f"pe must be of plain logic to be executed, not of {spec.primitives} cells")
 
 
 def software(engine: str, cases: Sequence[Case]) -> Outcome:

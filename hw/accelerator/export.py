@@ -6,7 +6,6 @@ The same kind of folder as `hw.verilog` writes of a PE or an array.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from hw.accelerator.shell import AxiTop
 from hw.accelerator.spec import AcceleratorSpec
 from hw.accelerator.vectors import Vectors
 from hw.folder import Block, hexadecimal, put, refuse_foreign, require_clock
+from hw.spec import built
 
 MODULE = "accelerator"  #: the top module
 
@@ -39,10 +39,11 @@ def rtlil(spec: AcceleratorSpec) -> str:
     return str(backend.convert(AxiTop(spec), name=MODULE, emit_src=False))
 
 
-def write(spec: AcceleratorSpec, commands: Sequence[Command], directory: Path) -> Vectors:
+def write(spec: AcceleratorSpec, commands: Sequence[Command], directory: Path, prefix: str = "") -> Vectors:
     """Write the folder, its testbench playing a session of ``commands``; returns its vectors.
 
-    The target frequency in the constraints is that of the array's spec.
+    The target frequency in the constraints is that of the array's spec; ``prefix`` goes before the names of
+    all modules.
 
     Raises: ValueError if the commands fail or bring out no tile, or if ``directory`` holds anything that was
             not written before; RuntimeError if Yosys is missing
@@ -50,16 +51,17 @@ def write(spec: AcceleratorSpec, commands: Sequence[Command], directory: Path) -
     require_clock(spec.array.clock_hz)
     refuse_foreign(directory)
     made = vectors.of(spec, commands)
-    put(contents(spec, made), directory)
+    put(contents(spec, made, prefix), directory)
     return made
 
 
-def contents(spec: AcceleratorSpec, made: Vectors) -> dict[str, str]:
+def contents(spec: AcceleratorSpec, made: Vectors, prefix: str = "") -> dict[str, str]:
     """Text of every file of the folder, by name."""
     block = Block(
-        module=MODULE,
+        module=prefix + MODULE,
+        prefix=prefix,
         name=type(spec).__name__,
-        parameters=asdict(spec),
+        parameters=built(spec),
         rtlil=rtlil(spec),
         clock="aclk",
     )
@@ -71,12 +73,14 @@ def contents(spec: AcceleratorSpec, made: Vectors) -> dict[str, str]:
     }
     files = folder.sources(block)
     clock_hz = spec.array.clock_hz
-    values = folder.common(block, repr(spec), list(files), list(numbers), clock_hz) | _values(spec, made)
-    files |= folder.rendered(folder.TEMPLATES | TEMPLATES, values) | numbers
+    values = folder.common(block, folder.text_of(block), list(files), list(numbers), clock_hz) | _values(
+        spec, made
+    )
+    files |= folder.rendered(folder.TEMPLATES | folder.FABRICS | TEMPLATES, values) | numbers
     files |= {"registers.md": registers.markdown(), "registers.h": registers.c_header()}
     made_from = {
-        "module": MODULE,
-        MODULE: block.name,
+        "module": block.module,
+        block.module: block.name,
         "pe": type(spec.array.pe).__name__,
         "parameters": block.parameters,
         "clock_hz": clock_hz,

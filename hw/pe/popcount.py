@@ -67,6 +67,10 @@ class Popcount(PeSpec):
         if self.instances and self.form != "lut6":
             raise ValueError(f"form must be lut6 where cells are instances, not {self.form!r}")
 
+    @property
+    def primitives(self) -> str:
+        return "xilinx" if self.instances else ""
+
     def beat_range(self) -> tuple[int, int]:
         return 0, self.lanes
 

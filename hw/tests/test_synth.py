@@ -94,7 +94,7 @@ def test_area_is_the_sum_of_the_cells_of_a_design_mapped_by_hand(tiny):
     assert found.lut is None
     assert found.flop is None
     assert found.fmax_hz is None
-    assert found.fmax_note == "not asked for"
+    assert found.fmax_note == "no free placer for liberty"
     assert found.tool.startswith("Yosys ")
     assert "read_verilog design.v" in found.script
 
@@ -296,6 +296,9 @@ def test_placing_is_refused_where_no_placer_is_known():
         synthesize(VERILOG, "top", "xilinx", place=True)
     with pytest.raises(ValueError, match=r"^device must be empty for target 'xilinx', not '85k'$"):
         synthesize(VERILOG, "top", "xilinx", device="85k")
+    message = "seeds must be one for target 'xilinx', which nothing places, not 2"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        synthesize(VERILOG, "top", "xilinx", seeds=(1, 2))
 
 
 @pytest.mark.parametrize(

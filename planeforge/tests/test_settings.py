@@ -67,3 +67,11 @@ def test_a_pe_takes_its_parameters_from_text():
     spec = hardware.pe("bitserial:lanes=100,acc_width=24")
     assert (spec.lanes, spec.acc_width) == (100, 24)
     assert hardware.array("3x5", "bitserial:lanes=9").pe.lanes == 9
+
+
+def test_a_parameter_is_read_as_specs_print_themselves_and_given_once():
+    assert hardware.pe("popcount:form=lut6,instances=True").instances is True
+    with pytest.raises(ValueError, match=r"^instances must be true or false, not 'yes'$"):
+        hardware.pe("popcount:form=lut6,instances=yes")
+    with pytest.raises(ValueError, match=r"^pe parameter must be given once, not 'lanes' twice$"):
+        hardware.pe("bitserial:lanes=4,lanes=8")

@@ -165,3 +165,19 @@ def _wrong(run):
     from dataclasses import replace
 
     return replace(run, items=run.items + 1)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("bitserial:lanes=1000000", r"lanes must leave a beat at most 65535 bits, not 3000006"),
+        (
+            "popcount:form=lut6,instances=true",
+            r"pe must be of plain logic to be executed, not of xilinx cells",
+        ),
+    ],
+)
+def test_rtl_that_no_engine_executes_is_refused_before_any_runs(named, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        verifying.verify([], ["cxxrtl"], pe(named))
+    assert verifying.verify([], ["numba"], pe(named))[0].layers == 0

@@ -30,6 +30,7 @@ def verilog(
     layer: str = typer.Option("", help="Which matrix, where the file holds several."),
     act_bits: int = typer.Option(8, help="Bits of an activation integer beside --matrix; 1: -1/+1."),
     seed: int = typer.Option(0, help="Of the testbench's random beats, or matrix and activations."),
+    prefix: str = typer.Option("", help="Before the name of every module, where a project has others."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Write Verilog, a self-checking testbench with vectors, constraints and build scripts.
@@ -48,17 +49,23 @@ def verilog(
     spec: PeSpec | ArraySpec | AcceleratorSpec
     if accelerator:
         spec = hardware.accelerator(accelerator, pe)
-        result |= _export_accelerator(spec, output, matrix, layer, act_bits, seed)
+        result |= _export_accelerator(spec, output, matrix, layer, act_bits, seed, prefix)
     else:
         spec = hardware.array(array, pe) if array else hardware.pe(pe)
-        _export(spec, output, vectors, seed)
+        _export(spec, output, vectors, seed, prefix)
     files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
     result |= {"parameters": asdict(spec), "directory": str(output), "files": files}
     show(result, as_json, lambda: print(f"{output}: {', '.join(files)}"))
 
 
 def _export_accelerator(
-    spec: AcceleratorSpec, output: Path, matrix: Path | None, layer: str, act_bits: int, seed: int
+    spec: AcceleratorSpec,
+    output: Path,
+    matrix: Path | None,
+    layer: str,
+    act_bits: int,
+    seed: int,
+    prefix: str,
 ) -> dict[str, int]:
     """Write the folder; returns what its testbench plays."""
     from hw.accelerator import export
@@ -70,19 +77,21 @@ def _export_accelerator(
     else:
         [whole] = chosen(read(matrix)[0], layer).values()
         part, activations = accelerator_tiles.first_rows(whole, spec, act_bits, seed)
-    made = export.write(spec, accelerator_tiles.commands(part, activations, spec), output)
+    made = export.write(spec, accelerator_tiles.commands(part, activations, spec), output, prefix=prefix)
     return {"runs": made.runs, "beats": made.beats, "clocks": made.clocks}
 
 
-def _export(spec: PeSpec | ArraySpec, output: Path, vectors: int, seed: int) -> None:
+def _export(spec: PeSpec | ArraySpec, output: Path, vectors: int, seed: int, prefix: str) -> None:
     from hw import verilog as folder
     from hw.beats import Beats
     from hw.grid import Grid
+    from hw.pipeline import require_ports
     from hw.spec import ArraySpec
 
     made = Grid(array=spec) if isinstance(spec, ArraySpec) else spec
+    require_ports(made)
     clock_hz = {"clock_hz": spec.clock_hz} if isinstance(spec, ArraySpec) else {}
-    folder.export(made, output, Beats.random(made, vectors, seed), **clock_hz)
+    folder.export(made, output, Beats.random(made, vectors, seed), prefix=prefix, **clock_hz)
 
 
 def synth(
@@ -116,9 +125,13 @@ def synth(
 def _synthesized(
     directory: Path, target: str, liberty: Path | None, device: str, speed: int, seeds: int, edited: bool
 ) -> dict[str, Any]:
+    from hw import manifest
     from hw import synth as flow
 
     texts, top, changed = _sources(directory, edited)
+    primitives = manifest.read(directory).get("primitives", "")
+    if primitives and target != primitives:
+        raise ValueError(f"target must be {primitives} for a design of its cells, not {target!r}")
     part: dict[str, Any] = {"device": device, "speed": speed, "seeds": range(1, 1 + seeds)}
     rtl = "\n".join(text for name, text in texts.items() if name != f"{top}_pins.v")
     found = flow.synthesize(rtl, top, target, liberty, place=target == "ecp5", **part)
@@ -148,7 +161,8 @@ def _sources(directory: Path, edited: bool) -> tuple[dict[str, str], str, list[s
         )
     made = manifest.read(directory)
     top: str = made["module"]
-    names = [*made["sources"], f"{top}_pins.v"]
+    pins = [] if made.get("primitives") else [f"{top}_pins.v"]
+    names = [*made["sources"], *pins]
     return {name: (directory / name).read_text() for name in names}, top, changed
 
 
