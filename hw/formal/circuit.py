@@ -12,12 +12,14 @@ from typing import Any, Protocol
 from hw import toolchain
 
 #: RTL to two-input gates; every flip-flop then is plain: enable and reset are gates before it.
-#: A value the RTL leaves open (a case that cannot be) becomes 0.
+#: A value the RTL leaves open (a case that cannot be) becomes 0. Memories become registers.
 _GATES = """
 read_rtlil pe.il
 hierarchy -top pe
 proc
 flatten -noscopeinfo
+opt
+memory
 opt
 techmap -map ripple.v -map +/techmap.v
 dffunmap
