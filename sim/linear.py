@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from algo.bitplane.activation_formats import ActFormat
+from algo.bitplane.activation_formats import ActFormat, entering
 from algo.bitplane.activations import Activations
 from algo.bitplane.decode import dequantize
 from algo.bitplane.matrix import PackedMatrix
@@ -69,13 +69,15 @@ class LastRead:
         self._key: tuple[object, ...] = ()
         self._found: Activations | None = None
 
-    def quantized(self, x: torch.Tensor, bits: int, factor: NDArray[np.floating] | None) -> Activations:
-        """`sim.kernels.conversions.quantized` of activations [..., columns], float."""
+    def quantized(
+        self, x: torch.Tensor, bits: int, factor: NDArray[np.floating] | None, matrix: PackedMatrix
+    ) -> Activations:
+        """`sim.kernels.conversions.quantized` of activations [..., columns], float, that ``matrix`` reads."""
         known = factor is None and not x.is_inference()  # an inference tensor does not count its changes
-        key = (x._version, bits) if known else ()
+        key = (x._version, bits, matrix.rotate) if known else ()
         if known and self._found is not None and self._of() is x and self._key == key:
             return self._found
-        flat = x.detach().reshape(-1, x.shape[-1]).float().numpy()
+        flat = np.asarray(entering(matrix, x.detach().reshape(-1, x.shape[-1]).float().numpy()), np.float32)
         found = quantized(np.ascontiguousarray(flat), bits, factor)
         if known:
             self._of, self._key, self._found = weakref.ref(x), key, found
@@ -88,7 +90,7 @@ class PlaneLinear(torch.nn.Module):
 
     With an integer engine every token's activations are quantized to ``act_bits``, or by the format ``act``
     where one is given, the sums are exact, and the one conversion follows; with ``float`` the dequantized
-    weights meet the activations as they are.
+    weights meet the activations as they are. What a rotated matrix reads is rotated before it is quantized.
     """
 
     bias: torch.Tensor | None
@@ -126,7 +128,7 @@ class PlaneLinear(torch.nn.Module):
 
     def _streams(self, x: torch.Tensor) -> list[Activations]:
         if self.act is None:
-            return [self._last.quantized(x, self.act_bits, factor) for factor in self._factors]
+            return [self._last.quantized(x, self.act_bits, f, self.matrix) for f in self._factors]
         return self.act.streams(self.matrix, x.detach().reshape(-1, x.shape[-1]).float().numpy())
 
 

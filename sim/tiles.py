@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from algo.bitplane.activations import Activations
 from algo.bitplane.matrix import PackedMatrix
+from hw.pe.complex import Complex
 from hw.pe.twoplane import TwoPlane
 from hw.spec import PeSpec, Shape
-from sim import pairs, schedule
+from sim import gaussian, pairs, schedule
 
 Int = NDArray[np.int64]
-Work = schedule.Work | pairs.Work
+Work = schedule.Work | pairs.Work | gaussian.Work
 
 
 def work(
@@ -23,16 +24,22 @@ def work(
     """Beats of the outputs ``tokens`` x ``rows`` (indices) on a PE; errors as either schedule's."""
     if isinstance(spec, TwoPlane):
         return pairs.work(matrix, activations, spec, tokens, rows)
+    if isinstance(spec, Complex):
+        return gaussian.work(matrix, activations, spec, tokens, rows)
     return schedule.work(matrix, activations, spec, tokens, rows)
 
 
 def assemble(done: Work, items: Int) -> Int:
     """Integer sums [streams, tokens, rows] of a tile's items; errors as either schedule's."""
+    if isinstance(done, gaussian.Work):
+        return gaussian.assemble(done, items)
     return pairs.assemble(done, items) if isinstance(done, pairs.Work) else schedule.assemble(done, items)
 
 
 def shape(matrix: PackedMatrix, act_bits: int, tokens: int, spec: PeSpec) -> Shape:
     """The matrix product as ``spec`` counts it."""
+    if isinstance(spec, Complex):
+        return gaussian.shape(matrix, act_bits, tokens)
     made = pairs if isinstance(spec, TwoPlane) else schedule
     return made.shape(matrix, act_bits, tokens)
 

@@ -17,12 +17,12 @@ def dram_bits(matrix: PackedMatrix, array: ArraySpec, tokens: int, act_bits: int
     come once if all fit theirs, else again for every tile of rows.
     """
     weight = 8 * sum(stored_bytes(matrix).values())
-    tile = weight * min(array.rows, matrix.rows) // matrix.rows
+    tile = weight * min(array.tile_rows, matrix.rows) // matrix.rows
     if tile > array.weight_buffer_bits:
-        weight *= tiles(tokens, array.columns)
+        weight *= tiles(tokens, array.tile_tokens)
     into = len(matrix.streams) * tokens * (matrix.columns * act_bits + SCALE_BITS)
     if into > array.activation_buffer_bits:
-        into *= tiles(matrix.rows, array.rows)
+        into *= tiles(matrix.rows, array.tile_rows)
     return weight + into + tokens * matrix.rows * RESULT_BITS
 
 

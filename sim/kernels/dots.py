@@ -159,7 +159,7 @@ class Dots:
             x, sums = self._taken(act, part, shift, keep)
             block = Block(x, sums, mantissas, tokens)
             for laid in self.laid:
-                to = target(part, 1 << shift, shift == 0 and laid is self.laid[0])
+                to = target(part, shift, shift == 0 and laid is self.laid[0])
                 if tokens == 1:
                     multiply_one(laid, columns, block, self.matrix.rows, narrow, wide, to)
                 else:
@@ -193,7 +193,7 @@ class Dots:
 _TAKEN: WeakKeyDictionary[Activations, tuple[tuple[bytes, int], NDArray[np.int8], NDArray[np.int64]]]
 _TAKEN = WeakKeyDictionary()
 
-#: ``(tokens, place value, first of several)``: where these tokens' sums go.
+#: ``(tokens, place of the bits, first of several)``: where these tokens' sums go.
 Landing = Callable[[slice, int, bool], landing.Target]
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from algo.bitplane.activations import Activations
 from algo.bitplane.matrix import PackedMatrix
-from sim.kernels import cpu, dots_layout
+from sim.kernels import cpu, dots_layout, landing
 from sim.kernels.codes import Code, Codes, Int, lower
 from sim.kernels.contract import Sums, aligned
 from sim.kernels.dots import INT32
@@ -93,7 +93,9 @@ class Tables:
             make_tables(x, tables)
             block = Block(x, sums, mantissas, 1)
             for looked in self.looked:
-                add_lookups(looked, columns, block, tables, self.matrix.rows, out[token])
+                add_lookups(
+                    looked, columns, block, tables, self.matrix.rows, landing.Sums(out[token], 0, False)
+                )
 
 
 def lay(matrix: PackedMatrix, code: Code, rest: Int | None, columns: Columns) -> Looked:

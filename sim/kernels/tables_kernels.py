@@ -11,7 +11,7 @@ from algo.compiled import kernel
 from sim.kernels.dots_kernels import Block, Columns, take_scaled
 from sim.kernels.dots_scale import scale, scale_sums
 from sim.kernels.dots_tile import ROWS
-from sim.kernels.landing import put_sums
+from sim.kernels.landing import Target, land
 from sim.kernels.vectors import (
     U16x32,
     U32x16,
@@ -71,9 +71,9 @@ def add_lookups(
     block: Block,
     tables: NDArray[np.int16],
     rows: int,
-    out: NDArray[np.int64],
+    target: Target,
 ) -> None:
-    """Add one code matrix's sums of one token to ``out``, int64 [rows]."""
+    """Bring one code matrix's sums of one token to ``target``."""
     segments = len(columns.group)
     words, groups = columns.quads[segments] >> 2, columns.group[segments - 1] + 1
     indices, bits, multipliers, rest = looked.indices, looked.bits, looked.multipliers, looked.rest
@@ -98,7 +98,7 @@ def add_lookups(
                 if scaled:
                     take_scaled(wide, at, element(mantissas, element(group, s)), half * ROWS)
         for half in range(2):
-            put_sums(wide, half * ROWS, 1, False, rows, both * BOTH + half * ROWS, out, token)
+            land(target, wide, half * ROWS, rows, both * BOTH + half * ROWS, token)
 
 
 @kernel

@@ -120,8 +120,8 @@ class Counted(LastRead):
         super().__init__()
         self.seen = []
 
-    def quantized(self, x, bits, factor):
-        found = super().quantized(x, bits, factor)
+    def quantized(self, x, bits, factor, matrix):
+        found = super().quantized(x, bits, factor, matrix)
         self.seen.append(found)
         return found
 
