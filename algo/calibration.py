@@ -6,29 +6,35 @@ GPTQ and BiLLM; nothing that reads a Hessian here depends on its scale.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from algo.bitplane.hadamard import rotated_activations
 from algo.formats.quantized import Calibration
+from algo.rotation import rotated_hessian
 
 _TOKENS = 1024  #: made float64 at a time
 
 
 def calibrate(
-    layers: Sequence[tuple[str, torch.nn.Linear]], forward: Callable[[], None], sequences: int
+    layers: Sequence[tuple[str, torch.nn.Linear]],
+    forward: Callable[[], None],
+    sequences: int,
+    rotations: Mapping[str, int] | None = None,
 ) -> dict[str, Calibration]:
     """Calibration of linear layers, by name, over all tokens that reach them while ``forward`` runs.
 
     Parameters: layers, (name, layer); forward, runs the model on all calibration sequences; sequences, how
-    many those are. Products are formed and summed in float64, on the device the activations are on.
+    many those are; rotations, blocks by layer, of inputs that are rotated first (`algo.rotation`). Products
+    are formed and summed in float64, on the device the activations are on.
     Returns calibrations whose Hessian is one array where layers read the same: not to be written to.
     Raises ValueError if a layer sees no token, or one that is not finite.
     """
-    inputs = _Inputs()
+    inputs = _Inputs(rotations or {})
     handles = [layer.register_forward_pre_hook(inputs.hook(name)) for name, layer in layers]
     try:
         forward()
@@ -41,8 +47,22 @@ def calibrate(
             raise ValueError(f"layer {name} must see calibration tokens, not none")
         if not bool(inputs.peaks[name].isfinite().all()):
             raise ValueError(f"activations of layer {name} must be finite, not NaN or infinity")
-    hessians = inputs.hessians(sequences)
+    hessians = _turned(inputs.hessians(sequences), rotations or {})
     return {name: Calibration(hessians[name], inputs.peaks[name].cpu().numpy()) for name, _ in layers}
+
+
+def _turned(
+    hessians: dict[str, NDArray[np.float64]], rotations: Mapping[str, int]
+) -> dict[str, NDArray[np.float64]]:
+    """Hessians of rotated inputs where they are; layers that shared an array, and a block, share one."""
+    made: dict[tuple[int, int], NDArray[np.float64]] = {}
+    found = dict(hessians)
+    for name, block in rotations.items():
+        key = (id(hessians[name]), block)
+        if key not in made:
+            made[key] = rotated_hessian(hessians[name], block)
+        found[name] = made[key]
+    return found
 
 
 class _Inputs:
@@ -52,7 +72,8 @@ class _Inputs:
     summed once, under the names of all that read it. A name with sums of its own besides gets them added.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rotations: Mapping[str, int]) -> None:
+        self.rotations = rotations
         self.grams: dict[tuple[str, ...], torch.Tensor] = {}  #: float64 [columns, columns] by readers
         self.peaks: dict[str, torch.Tensor] = {}  #: float64 [columns] by layer
         self._tensor: torch.Tensor | None = None  #: whose readers are still being counted
@@ -84,8 +105,9 @@ class _Inputs:
         for part in torch.split(x, _TOKENS):
             tokens = part.double()
             gram.addmm_(tokens.T, tokens)
-        peak = x.abs().amax(dim=0).double()
+        peaks = {block: _peak(x, block) for block in {self.rotations.get(name) for name in self._readers}}
         for name in self._readers:
+            peak = peaks[self.rotations.get(name)]
             known = self.peaks.get(name)
             self.peaks[name] = peak if known is None else torch.maximum(known, peak)
         self._tensor, self._readers = None, ()
@@ -101,3 +123,12 @@ class _Inputs:
         """The sums, each let go once it is taken."""
         for readers in list(self.grams):
             yield readers, self.grams.pop(readers)
+
+
+def _peak(x: torch.Tensor, block: int | None) -> torch.Tensor:
+    """Largest magnitude of each channel of inputs [tokens, columns], or of what a rotation makes of them."""
+    if block is None:
+        return x.abs().amax(dim=0).double()
+    parts = (rotated_activations(part.double().cpu().numpy(), block) for part in torch.split(x, _TOKENS))
+    peak = np.max([np.abs(part).max(axis=0) for part in parts], axis=0)
+    return torch.from_numpy(peak).to(x.device)

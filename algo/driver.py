@@ -21,6 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from algo.bitplane import family
+from algo.bitplane.hadamard import check_block, rotated_weights
 from algo.block_source import BlockSource, Layers, MemoryBlocks, decoder_blocks
 from algo.checkpoint import Checkpoint
 from algo.errors import output_error_by_hessian, weight_error
@@ -84,18 +85,20 @@ def quantize_model(
     progress: Progress | None = None,
     *,
     device: str = "cpu",
+    rotate: int | None = None,
 ) -> QuantizedModel:
     """Quantize every linear layer inside the decoder blocks of a model in memory, which stays as it is.
 
     Parameters: checkpoint, or its transformers model; method, a name of the family ``algo.methods``, or a
     plan that names one for each layer; config, of that method, None for its defaults; calibration_ids, int
     [sequences, length], may be None where the method needs none, and then no output error is measured;
-    device, torch's name of where blocks run.
+    device, torch's name of where blocks run; rotate, columns of a block that is rotated before the method
+    sees it (`algo.rotation`), of one method for all.
     Raises: ValueError if the method is unknown or lacks what it needs, a plan names other layers than the
     model has, or the tokens do not fit the model.
     """
     given = checkpoint.model if isinstance(checkpoint, Checkpoint) else checkpoint
-    one = _choice(method, config)
+    one = _choice(method, config, rotate)
     model = copy.deepcopy(given).float().cpu().eval()
     source = MemoryBlocks(model, device)
     ids = None if calibration_ids is None else checked_ids(model, calibration_ids)
@@ -125,13 +128,14 @@ def hidden_width(model: Any) -> int:
     return int(model.config.get_text_config().hidden_size)
 
 
-def _choice(method: str | Plan, config: Any) -> Choice | Plan:
+def _choice(method: str | Plan, config: Any, rotate: int | None) -> Choice | Plan:
     if isinstance(method, Plan):
-        if config is not None:
-            raise ValueError(f"config must be left out with a plan, not {config!r}")
+        for name, given in (("config", config), ("rotate", rotate)):
+            if given is not None:
+                raise ValueError(f"{name} must be left out with a plan, not {given!r}")
         return method
     module = family.load("algo.methods", method)
-    return Choice(method=method, config=module.Config() if config is None else config)
+    return Choice(method=method, config=module.Config() if config is None else config, rotate=rotate)
 
 
 def choices(
@@ -148,15 +152,23 @@ def choices(
         return {name: one.layers[name] for block in names for name in block}
     by_block = [one.config] * len(names) if configs is None else configs
     return {
-        name: Choice(method=one.method, config=config)
+        name: Choice(method=one.method, config=config, rotate=one.rotate)
         for block, config in zip(names, by_block, strict=True)
         for name in block
     }
 
 
 def wants_allocation(one: Choice) -> bool:
-    """Whether a choice's configuration is to be shared out over the blocks; see `Allocating`."""
-    return hasattr(one.module, "allocate") and bool(one.module.wants_allocation(one.config))
+    """Whether a choice's configuration is to be shared out over the blocks; see `Allocating`.
+
+    Raises ValueError if it is, and layers are rotated: what is known of a block is of unrotated weights.
+    """
+    wanted = hasattr(one.module, "allocate") and bool(one.module.wants_allocation(one.config))
+    if wanted and one.rotate is not None:
+        raise ValueError(
+            f"rotate must be left out where {one.method} is shared out over blocks, not {one.rotate!r}"
+        )
+    return wanted
 
 
 def allocated(one: Choice, facts: Sequence[float]) -> Sequence[Any]:
@@ -241,7 +253,8 @@ def quantize_blocks(
         for index in range(start, len(source.names)):
             results: dict[str, LayerResult] = {}
             with source.block(index) as (block, layers):
-                known = {} if feed is None else feed.calibrations(index, block, layers)
+                rotations = _rotations(chosen, layers)
+                known = {} if feed is None else feed.calibrations(index, block, layers, rotations)
                 for name, layer in layers:
                     # Let go at once: of a wide layer it is larger than the layer.
                     results[name] = _replace(chosen[name], layer, known.pop(name, None))
@@ -262,7 +275,7 @@ def _replace(choice: Choice, layer: torch.nn.Linear, calibration: Calibration | 
     weight = _weight(layer)
     source = hashlib.sha256(np.ascontiguousarray(weight, np.float32).tobytes()).hexdigest()
     start = time.perf_counter()
-    quantized: Quantized = choice.module.quantize(weight, calibration, choice.config)
+    quantized = choice.quantize(weight, calibration)
     seconds = time.perf_counter() - start
     stored = quantized.dequantize()
     layer.weight.copy_(torch.from_numpy(stored))
@@ -270,12 +283,34 @@ def _replace(choice: Choice, layer: torch.nn.Linear, calibration: Calibration | 
         quantized=quantized,
         choice=choice,
         weight_error=weight_error(weight, stored),
-        output_error=(
-            None if calibration is None else output_error_by_hessian(calibration.hessian, weight, stored)
-        ),
+        output_error=None if calibration is None else _output_error(choice, calibration, weight, stored),
         seconds=seconds,
         source=source,
     )
+
+
+def _output_error(
+    choice: Choice, calibration: Calibration, weight: NDArray[np.float64], stored: NDArray[np.float64]
+) -> float:
+    """In the domain of the calibration, which a rotation leaves as it is on both sides."""
+    if choice.rotate is not None:
+        weight, stored = (rotated_weights(w, choice.rotate) for w in (weight, stored))
+    return output_error_by_hessian(calibration.hessian, weight, stored)
+
+
+def _rotations(chosen: Mapping[str, Choice], layers: Layers) -> dict[str, int]:
+    """Blocks of layers that are rotated. Raises ValueError naming one whose columns they do not divide."""
+    found = {}
+    for name, layer in layers:
+        block = chosen[name].rotate
+        if block is None:
+            continue
+        try:
+            check_block(layer.in_features, block)
+        except ValueError as error:
+            raise ValueError(f"layer {name}: {error}") from None
+        found[name] = block
+    return found
 
 
 def _given(feed: Feed | None, one: Choice) -> Feed:

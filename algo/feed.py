@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -112,9 +112,14 @@ class Feed:
                 # One copy for all batches of a length: masks are as large as the hidden states.
                 self._calls.append(known if known is not None and _same(known, calls) else calls)
 
-    def calibrations(self, index: int, block: Any, layers: Layers) -> dict[str, Calibration]:
-        """Calibration of a block's layers by name, from the block as it is now."""
-        return self._observed(layers, lambda: _exhaust(self._outputs(index, block)))
+    def calibrations(
+        self, index: int, block: Any, layers: Layers, rotations: Mapping[str, int] | None = None
+    ) -> dict[str, Calibration]:
+        """Calibration of a block's layers by name, from the block as it is now.
+
+        Parameters: rotations, blocks of the layers whose inputs are rotated first, by name.
+        """
+        return self._observed(layers, lambda: _exhaust(self._outputs(index, block)), rotations)
 
     def advance(self, index: int, block: Any) -> None:
         """Take the states through a block, to the entrance of the next."""
@@ -127,9 +132,11 @@ class Feed:
         """What `calibrations` and `advance` do, in one run of the block."""
         return self._observed(layers, lambda: self.advance(index, block))
 
-    def _observed(self, layers: Layers, forward: Callable[[], None]) -> dict[str, Calibration]:
+    def _observed(
+        self, layers: Layers, forward: Callable[[], None], rotations: Mapping[str, int] | None = None
+    ) -> dict[str, Calibration]:
         if layers:
-            return calibrate(layers, forward, self.sequences)
+            return calibrate(layers, forward, self.sequences, rotations)
         forward()
         return {}
 

@@ -2,6 +2,7 @@
 
 The file is JSON: ``{"schema": "planeforge.plan/1", "layers": {name: {"method": ..., "settings": {...}}},
 "by": ..., "budget": ...}``. Settings are the fields of the method's Config; one left out has its default.
+A layer that is rotated first has a third key, ``rotate``: the columns of a block.
 """
 
 from __future__ import annotations
@@ -14,8 +15,14 @@ from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+from numpy.typing import NDArray
+
+from algo import rotation
 from algo.bitplane import family
+from algo.bitplane.hadamard import check_block
 from algo.bitplane.store import write_whole
+from algo.formats.quantized import Calibration, Quantized
 
 SCHEMA = "planeforge.plan/1"
 _METHODS = "algo.methods"
@@ -27,8 +34,11 @@ class Choice:
 
     method: str
     config: Any  #: of the method's Config
+    rotate: int | None = None  #: columns of a block that is rotated before the method sees it; None: none is
 
     def __post_init__(self) -> None:
+        if self.rotate is not None:
+            check_block(0, self.rotate)
         expected = self.module.Config
         if not isinstance(self.config, expected):
             raise TypeError(f"config must be a Config of {self.method}, not {self.config!r}")
@@ -40,6 +50,10 @@ class Choice:
         Raises ValueError that lists the methods for an unknown name.
         """
         return family.load(_METHODS, self.method)
+
+    def quantize(self, weight: NDArray[np.float64], calibration: Calibration | None) -> Quantized:
+        """A weight, float64 [rows, columns], through the method; see `algo.rotation.quantize`."""
+        return rotation.quantize(self.module, weight, calibration, self.config, self.rotate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +84,7 @@ def check_layers(plan: Plan, names: Collection[str]) -> None:
 
 def write(path: str | Path, plan: Plan) -> None:
     """Write a plan; the file appears whole or not at all."""
-    layers = {
-        name: {"method": choice.method, "settings": asdict(choice.config)}
-        for name, choice in plan.layers.items()
-    }
+    layers = {name: _described(choice) for name, choice in plan.layers.items()}
     content = {"schema": SCHEMA, "layers": layers, "by": plan.by, "budget": plan.budget}
     write_whole(Path(path), (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
@@ -97,6 +108,11 @@ def read(path: str | Path) -> Plan:
         raise ValueError(f"plan {path}: {_line(error)}") from None
 
 
+def _described(choice: Choice) -> dict[str, Any]:
+    rotated = {} if choice.rotate is None else {"rotate": choice.rotate}
+    return {"method": choice.method, "settings": asdict(choice.config)} | rotated
+
+
 def _parse(content: Any) -> Plan:
     if not isinstance(content, dict):
         raise ValueError("content must be a JSON object, not a list or a value")
@@ -116,14 +132,15 @@ def _parse(content: Any) -> Plan:
 
 
 def _choice(name: str, entry: Any) -> Choice:
-    if not isinstance(entry, dict) or not {"method"} <= set(entry) <= {"method", "settings"}:
+    if not isinstance(entry, dict) or not {"method"} <= set(entry) <= {"method", "settings", "rotate"}:
         raise ValueError(f"layer {name} must hold method and settings, not {entry!r}")
     method, given = entry["method"], entry.get("settings", {})
     if not isinstance(method, str) or not isinstance(given, dict):
         raise ValueError(f"layer {name} must hold a method's name and an object of settings, not {entry!r}")
     try:
         module = family.load(_METHODS, method)
-        return Choice(method=method, config=module.Config(**_settings(module, given)))
+        config = module.Config(**_settings(module, given))
+        return Choice(method=method, config=config, rotate=entry.get("rotate"))
     except (ValueError, TypeError) as error:
         raise ValueError(f"layer {name}: {_line(error)}") from None
 

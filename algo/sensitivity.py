@@ -71,6 +71,9 @@ def measure(
     """
     if not options:
         raise ValueError("options must hold at least one choice, not none")
+    for option in options:
+        if option.rotate is not None:
+            raise ValueError(f"options must be without rotation, not {option.rotate!r} of {option.method}")
     whole = model.model if isinstance(model, Checkpoint) else model
     source = MemoryBlocks(whole, device) if isinstance(whole, torch.nn.Module) else whole
     ids = checked_ids(source.model, calibration_ids)

@@ -32,6 +32,7 @@ def evaluate(
     act_bits: int = 8,
     act_format: str = "",
     reference: Path | None = None,
+    rotate: int | None = None,
     progress: Moved = lambda share, doing: None,
 ) -> dict[str, Any]:
     """Perplexity, bits per character and, beside a reference, KL, flip rate and increase in nats a token.
@@ -39,7 +40,7 @@ def evaluate(
     Parameters: model, a Hugging Face directory or a packed model; method, quantize with it first: the model
     as it is then is the reference; engine, float activations on dequantized weights, or the exact integers at
     ``act_bits`` or in the format ``act_format``; reference, Hugging Face directory of the original, for a
-    model that comes quantized.
+    model that comes quantized; rotate, columns of a block that is rotated before the method sees it.
 
     Raises ValueError for an unknown engine, settings that do not go together, or a reference of another
     architecture, shape or vocabulary.
@@ -61,6 +62,8 @@ def evaluate(
         raise ValueError(f"engine must be float for a model without --method, not {engine!r}")
     if method is not None and reference is not None:
         raise ValueError(f"reference must be left out with a method, not {str(reference)!r}: it is the model")
+    if rotate is not None and method is None:
+        raise ValueError(f"rotate must be left out without --method, not {rotate!r}")
     progress(0.0, "loading")
     original: Checkpoint | None = None if reference is None else _loaded(reference)
     matrices: dict[str, PackedMatrix]
@@ -71,7 +74,7 @@ def evaluate(
         made = provenance.method
     else:
         checkpoint, matrices, made = (
-            *_from_source(model, method, format_name, given or {}, calib, progress),
+            *_from_source(model, method, format_name, given or {}, calib, rotate, progress),
         )
         original = original if method is None else _loaded(model)
     tokens = evaluation.tokens(checkpoint, body)
@@ -133,6 +136,7 @@ def _from_source(
     format_name: str | None,
     given: Mapping[str, Any],
     calib: Path | None,
+    rotate: int | None,
     progress: Moved,
 ) -> tuple[Checkpoint, dict[str, PackedMatrix], str]:
     from dataclasses import replace
@@ -143,7 +147,7 @@ def _from_source(
     if method is None:
         return checkpoint, {}, "none"
     done = model_quantizing.run(
-        checkpoint, method, format_name, given, calib, lambda share, doing: progress(share / 2, doing)
+        checkpoint, method, format_name, given, calib, lambda share, doing: progress(share / 2, doing), rotate
     )
     return replace(checkpoint, model=done.model), done.matrices, method
 

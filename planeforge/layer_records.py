@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from algo.driver import LayerResult
+    from algo.plan import Choice
 
 Record = dict[str, Any]
 
@@ -22,7 +23,7 @@ def record(name: str, result: LayerResult) -> Record:
     weights = outer.rows * inner.columns
     return {
         "method": result.choice.method,
-        "config": asdict(result.choice.config),
+        "config": asdict(result.choice.config) | rotation_of(result.choice),
         "shape": [outer.rows, inner.columns],
         "matrices": list(stages.named(name, quantized)),
         "bits_per_weight": 8 * quantized.stored_bytes() / weights,
@@ -35,6 +36,11 @@ def record(name: str, result: LayerResult) -> Record:
         "notes": dict(quantized.notes),
         "source": result.source,
     }
+
+
+def rotation_of(choice: Choice) -> dict[str, int]:
+    """What stands beside a choice's settings where its layer is rotated first."""
+    return {} if choice.rotate is None else {"rotate": choice.rotate}
 
 
 def totals(records: Mapping[str, Record]) -> Record:

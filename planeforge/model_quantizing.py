@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from planeforge import layer_records, settings
+from planeforge.layer_records import rotation_of
 
 if TYPE_CHECKING:
     from algo.bitplane.matrix import PackedMatrix
@@ -64,8 +65,11 @@ def run(
     given: Mapping[str, Any],
     calib: Path | None,
     progress: Moved = lambda share, doing: None,
+    rotate: int | None = None,
 ) -> QuantizedModel:
     """Quantize every linear layer of the decoder blocks of a model in memory, which stays as it is.
+
+    Parameters: rotate, columns of a block that is rotated first (`algo.rotation`), None for none.
 
     Raises ValueError for an unknown method, format or setting, or a calibration text too short for a window.
     """
@@ -80,13 +84,14 @@ def run(
         config,
         windows.cut(checkpoint, calib).ids,
         progress=lambda done, total, layer: progress(done / total, layer),
+        rotate=rotate,
     )
     return QuantizedModel(
         model=result.model,
         layers=result.layers,
         provenance=Provenance(
             method=method,
-            config=asdict(config),
+            config=asdict(config) | ({} if rotate is None else {"rotate": rotate}),
             sources={name: layer.source for name, layer in result.layers.items()},
             published_bits=totals(result.layers)["bits_per_weight_published"],
         ),
@@ -171,7 +176,7 @@ def _described(quantizer: Choice | Plan) -> dict[str, Any]:
     from algo.plan import Choice
 
     if isinstance(quantizer, Choice):
-        return {"method": quantizer.method, "config": asdict(quantizer.config)}
+        return {"method": quantizer.method, "config": asdict(quantizer.config) | rotation_of(quantizer)}
     layers = {name: _described(choice) for name, choice in quantizer.layers.items()}
     return {"plan": layers, "by": quantizer.by, "budget": quantizer.budget}
 

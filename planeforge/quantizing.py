@@ -44,16 +44,20 @@ def quantize(
     *,
     calibration: ArrayLike | None = None,
     holdout: ArrayLike | None = None,
+    rotate: int | None = None,
     **settings_given: Any,
 ) -> QuantizedTensor:
     """Quantize one matrix.
 
     Parameters: weight, float [rows, columns]; method and format by name; calibration and holdout,
-    activations [tokens, columns], for methods that need them and for the output errors; further keywords
-    are the method's own settings.
+    activations [tokens, columns], for methods that need them and for the output errors; rotate, columns of a
+    block that is rotated before the method sees it, as activations are then before they are quantized
+    (`algo.rotation`); further keywords are the method's own settings.
 
     Raises ValueError for an unknown name or setting, or arrays that are not finite or do not fit.
     """
+    from algo import rotation
+    from algo.bitplane.hadamard import check_block, rotated_activations
     from algo.formats.quantized import Calibration
 
     module = settings.method(method)
@@ -63,14 +67,18 @@ def quantize(
     held = None if holdout is None else _matrix("holdout", holdout, w.shape[1])
     if x is None and module.needs_calibration(config):
         raise ValueError(f"calib must be given for {method}: activations [tokens, {w.shape[1]}]")
+    if rotate is not None:
+        check_block(w.shape[1], rotate)
+    read = x if x is None or rotate is None else rotated_activations(x, rotate)
     began = time.perf_counter()
-    result = module.quantize(w, None if x is None else Calibration.of(x), config)
+    result = rotation.quantize(module, w, None if read is None else Calibration.of(read), config, rotate)
     seconds = time.perf_counter() - began
+    rotated = {} if rotate is None else {"rotate": rotate}
     return QuantizedTensor(
         matrix=result.matrix,
         inner=result.inner,
-        provenance=_provenance(method, config, w, result.published_bits),
-        figures=_figures(method, w, result, x, held) | {"seconds": seconds},
+        provenance=_provenance(method, asdict(config) | rotated, w, result.published_bits),
+        figures=_figures(method, w, result, x, held) | rotated | {"seconds": seconds},
     )
 
 
@@ -87,15 +95,15 @@ def _matrix(name: str, values: ArrayLike, columns: int | None = None) -> NDArray
     return array
 
 
-def _provenance(method: str, config: Any, w: NDArray[np.float64], published: float) -> Provenance:
+def _provenance(
+    method: str, config: Mapping[str, Any], w: NDArray[np.float64], published: float
+) -> Provenance:
     import numpy as np
 
     from algo.bitplane.store import Provenance
 
     digest = hashlib.sha256(np.ascontiguousarray(w, np.float32).tobytes()).hexdigest()
-    return Provenance(
-        method=method, config=asdict(config), sources={"weight": digest}, published_bits=published
-    )
+    return Provenance(method=method, config=config, sources={"weight": digest}, published_bits=published)
 
 
 def _figures(

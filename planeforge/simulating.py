@@ -60,15 +60,17 @@ class Simulation:
 def streams(
     matrix: PackedMatrix, x: ArrayLike, act_bits: int, act: ActFormat | None = None
 ) -> list[Activations]:
-    """The quantized activation streams a matrix reads of float activations [tokens, columns].
+    """The quantized activation streams a matrix reads of float activations [tokens, columns], unrotated.
 
     Parameters: act, a format in place of ``act_bits``; the matrix is then one that it has regrouped.
     """
+    from algo.bitplane.activation_formats import entering
     from algo.bitplane.activations import quantize_activations
 
     if act is not None:
         return act.streams(matrix, x)
     factors = [None if name is None else matrix.factors[name] for name in matrix.streams]
+    x = entering(matrix, x)
     return [quantize_activations(x, act_bits, factor) for factor in factors]
 
 

@@ -63,9 +63,8 @@ def units(matrix: PackedMatrix, term: Term, conjugate: bool) -> Units:
         )
     if (term.digit, term.coefs, term.zero, term.offset) != (Digit.BIPOLAR, (1,), None, None):
         raise ValueError(f"terms must each be one sign plane for complex weights, not {term!r}")
-    plane, mask = (
-        words.unpack(matrix.words_of(text), matrix.columns) for text in (term.planes[0], term.mask)
-    )
+    texts = (term.planes[0], term.mask)
+    plane, mask = (words.unpack(matrix.words_of(text), matrix.columns) for text in texts)
     digits = np.where(mask, 2 * plane.astype(np.int8) - 1, np.int8(0))
     real, across, down, other = (digits[r::2, k::2] for r in (0, 1) for k in (0, 1))
     # [[re, -im], [im, re]], and of conjugated weights [[re, im], [-im, re]].
@@ -148,10 +147,8 @@ def _item(
     planes = planes.reshape(act.bits, len(tokens), -1)[:, :, first:last]
     segment = _segment(last // 2 - first // 2, act.places, act.bipolar)
     steps = spec.steps(segment)
-    x = [
-        _packed((planes[step.x[0] // 2][:, 0::2], planes[step.x[0] // 2][:, 1::2]), spec.lanes)
-        for step in steps
-    ]
+    parts = [planes[step.x[0] // 2] for step in steps]
+    x = [_packed((part[:, 0::2], part[:, 1::2]), spec.lanes) for part in parts]
     chunks = w.shape[1]
     grid = (len(tokens), len(pairs), len(steps) * chunks)
     flags = np.array(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from algo.bitplane.activations import MAX_BITS, Activations, quantize_activations
+from algo.bitplane.hadamard import rotated_activations
 from algo.bitplane.matrix import PackedMatrix
 from algo.bitplane.planes import PerGroup
 
@@ -131,7 +132,8 @@ class ActFormat:
         return matrix if self.group is None else regrouped(matrix, self.group)
 
     def streams(self, matrix: PackedMatrix, x: ArrayLike) -> list[Activations]:
-        """The streams that a matrix, regrouped, reads of float activations [tokens, columns]."""
+        """The streams that a matrix, regrouped, reads of float activations [tokens, columns], unrotated."""
+        x = entering(matrix, x)
         factors = [None if name is None else matrix.factors[name] for name in matrix.streams]
         return [self._on(matrix, self.quantize(x, factor)) for factor in factors]
 
@@ -140,6 +142,20 @@ class ActFormat:
             return act
         first = np.arange(0, matrix.columns, matrix.group)
         return replace(act, mantissa=act.mantissa[:, first // self._group], in_range=True)
+
+
+def entering(matrix: PackedMatrix, x: ArrayLike) -> ArrayLike:
+    """Float activations [tokens, columns] as a matrix reads them: rotated in float32, where it is rotated.
+
+    What comes of it is what is quantized: an outlier's share of its group's scale is then its block's.
+    Raises ValueError if they do not fit the rotation, or stay no finite numbers.
+    """
+    if matrix.rotate is None:
+        return x
+    array = np.asarray(x, np.float32)
+    if array.ndim != 2 or array.shape[1] != matrix.columns:
+        raise ValueError(f"activations must be [tokens, {matrix.columns}], not {list(array.shape)}")
+    return rotated_activations(array, matrix.rotate)
 
 
 def nearest(values: NDArray[np.floating], mantissa: int | None) -> NDArray[np.floating]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from algo.bitplane import words
 from algo.bitplane.activations import Activations
+from algo.bitplane.hadamard import rotated_activations
 from algo.bitplane.matrix import PackedMatrix, Term
 
 Int = NDArray[np.int64]
@@ -45,12 +46,17 @@ def integer_weights(matrix: PackedMatrix, stream: str | None) -> Int:
 
 
 def dequantize(matrix: PackedMatrix) -> NDArray[np.float64]:
-    """The real matrix the planes stand for, float64 [rows, columns]."""
+    """The real matrix that the layer multiplies by, float64 [rows, columns].
+
+    Of a rotated matrix that is the one before the rotation: what the planes stand for, turned back. All
+    other functions here stay in the domain of the planes, in which the activations they take are too.
+    """
     from algo.bitplane import rows
 
     whole = np.empty((matrix.rows, matrix.columns))
     for here, part in rows.split(matrix):
-        whole[here] = _real(part)
+        real = _real(part)
+        whole[here] = real if matrix.rotate is None else rotated_activations(real, matrix.rotate)
     return whole
 
 

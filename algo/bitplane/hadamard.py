@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Number = TypeVar("Number", np.int64, np.float32, np.float64)
+Float = TypeVar("Float", np.float32, np.float64)
 
 
 def check_block(columns: int, block: int) -> None:
     """Raises ValueError unless ``block`` is a power of two above 1 that divides the columns."""
-    if block < 2 or block & (block - 1):
+    if not isinstance(block, int) or isinstance(block, bool) or block < 2 or block & (block - 1):
         raise ValueError(f"rotate must be a power of two above 1, not {block!r}")
     if columns % block:
         raise ValueError(f"rotate must divide the {columns} columns, not {block!r}")
@@ -32,7 +33,7 @@ def rotated(values: NDArray[Number], block: int) -> NDArray[Number]:
     """
     rows, columns = values.shape
     check_block(columns, block)
-    found = np.array(values)
+    found = np.array(values, order="C")  # so that blocks are views
     half = 1
     while half < block:
         pairs = found.reshape(rows, -1, 2, half)
@@ -40,4 +41,26 @@ def rotated(values: NDArray[Number], block: int) -> NDArray[Number]:
         pairs[:, :, 0] += high
         np.subtract(low, high, out=pairs[:, :, 1])
         half *= 2
+    return found
+
+
+def rotated_weights(values: NDArray[Float], block: int) -> NDArray[Float]:
+    """``W H / 2**(log2 block // 2)``: what the planes of a rotated matrix stand for.
+
+    With `rotated_activations` every product stays what it was. Both are divided by powers of two, which costs
+    no bit; for a ``block`` of 4, 16, 64, ... the rotation is then orthogonal, else larger by sqrt(2) here and
+    smaller there. Raises ValueError as `check_block`.
+    """
+    return np.ldexp(rotated(values, block), -((block.bit_length() - 1) // 2))
+
+
+def rotated_activations(values: NDArray[Float], block: int) -> NDArray[Float]:
+    """``x H / 2**(log2 block - log2 block // 2)``: what a rotated matrix reads; turns `rotated_weights` back.
+
+    Raises ValueError as `check_block`, or if a sum is no finite number, or no longer one.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = np.ldexp(rotated(values, block), -(block.bit_length() // 2))
+    if not np.all(np.isfinite(found)):
+        raise ValueError(f"activations must be finite, sums of {block} of them too, not NaN or infinity")
     return found

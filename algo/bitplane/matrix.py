@@ -8,6 +8,9 @@
 Rows ``m`` are output channels, columns ``k`` input channels, ``g = k // group``. Scale and offset are integer
 mantissas; the real factors stand outside every sum. Terms name the arrays they use, so an array that two
 terms use is stored and counted once.
+
+A rotated matrix (``rotate``) holds ``W H``, H block Hadamard, and reads activations that are rotated too,
+before they are quantized: ``W[m,k]`` above is then an entry of the rotated one (`algo.bitplane.hadamard`).
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 
 from algo.bitplane import expression, words
 from algo.bitplane.format import Digit
+from algo.bitplane.hadamard import check_block
 from algo.bitplane.ints import Ints
 from algo.bitplane.planes import Gathered, Pattern, PerGroup, Plane, Stored
 
@@ -67,12 +71,15 @@ class PackedMatrix:
     row: NDArray[np.float32] | None = None  #: [rows] real factor of each row
     #: [columns] each, float32 or, where fp16 holds them, float16: what ``col`` names
     factors: Mapping[str, NDArray[np.float32] | NDArray[np.float16]] = field(default_factory=dict)
+    rotate: int | None = None  #: columns of a block that is rotated, activations likewise; None: none is
 
     def __post_init__(self) -> None:
         for name in ("rows", "columns", "group"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        if self.rotate is not None:
+            check_block(self.columns, self.rotate)
         if not self.terms:
             raise ValueError("terms must hold at least one term, not ()")
         for name in self.planes:

@@ -52,8 +52,8 @@ def stacked(parts: Sequence[PackedMatrix]) -> PackedMatrix:
     if len(parts) == 1:
         return first
     for other in parts[1:]:
-        if (other.terms, other.columns, other.group) != (first.terms, first.columns, first.group):
-            raise ValueError("parts must have the same terms, columns and groups, and have not")
+        if _kind(other) != _kind(first):
+            raise ValueError("parts must have the same terms, columns, groups and rotation, and have not")
 
     def joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         # What the first part's rows share is that of all.
@@ -80,7 +80,12 @@ def stacked(parts: Sequence[PackedMatrix]) -> PackedMatrix:
         if first.row is None
         else np.concatenate([part.row for part in parts if part.row is not None]),
         factors=first.factors,
+        rotate=first.rotate,
     )
+
+
+def _kind(matrix: PackedMatrix) -> tuple[object, ...]:
+    return matrix.terms, matrix.columns, matrix.group, matrix.rotate
 
 
 def by_blocks(

@@ -23,9 +23,10 @@ from algo.bitplane.ints import Coding, Ints
 from algo.bitplane.matrix import PackedMatrix, Term
 from algo.bitplane.planes import Gathered, Pattern, PerGroup, Plane, Stored
 
-SCHEMA = "planeforge.packed/3"
-#: What is read: version 3 added coded integers and planes of a bit per group, and changed nothing else.
-READ = ("planeforge.packed/2", SCHEMA)
+SCHEMA = "planeforge.packed/4"
+#: What is read: version 3 added coded integers and planes of a bit per group, version 4 rotations, and
+#: neither changed anything else.
+READ = ("planeforge.packed/2", "planeforge.packed/3", SCHEMA)
 _KEY = "planeforge"
 
 
@@ -116,7 +117,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         raise ValueError(f"{path} must have JSON metadata, not {text[:40]!r}") from None
     if not isinstance(header, dict) or header.get("schema") not in READ:
         found = header.get("schema") if isinstance(header, dict) else header
-        raise ValueError(f"{path} must have schema {' or '.join(READ)}, not {found!r}")
+        raise ValueError(f"{path} must have schema {', '.join(READ[:-1])} or {SCHEMA}, not {found!r}")
     return header, tensors
 
 
@@ -145,6 +146,7 @@ def _describe(matrix: PackedMatrix) -> dict[str, Any]:
         },
         "factors": sorted(matrix.factors),
         "row": matrix.row is not None,
+        "rotate": matrix.rotate,
     }
 
 
@@ -216,6 +218,7 @@ def _rebuild(name: str, described: dict[str, Any], tensors: dict[str, NDArray[An
             exponent=ints("exponent"),
             row=array("row") if described["row"] else None,
             factors={key: array(key) for key in described["factors"]},
+            rotate=described.get("rotate"),
         )
     except ValueError as error:
         raise ValueError(f"matrix {name}: {error}") from None

@@ -37,6 +37,8 @@ grouped_case = pytest.mark.parametrize(
 
 #: Of these an N:M mask takes a share of every row, whatever its weights are.
 SPARSE = ("stbllm", "stbllm_plus")
+#: Units 1, i, -1, -i under two scales a matrix: none is 0, and a constant is half of either algebra.
+UNITS = ("ifairy",)
 #: What may be left of the squares beside rows of zeros, by methods that leave more than most of any weights.
 LEFT = {COARSE: 1.0, "gptq-int2-g128": 0.7, "nanoquant-own": 0.8}
 
@@ -163,6 +165,8 @@ def test_one_row_is_a_matrix(module: ModuleType, config: Any, columns: int) -> N
 def test_rows_of_zeros_stay_zero_and_spoil_no_other_row(
     module: ModuleType, config: Any, request: pytest.FixtureRequest
 ) -> None:
+    if module.__name__.endswith(UNITS):
+        pytest.skip("no unit is 0")
     weight = weight_of(6, 200)
     weight[[0, 3]] = 0
     stored = quantized(module, weight, config).dequantize()
@@ -174,6 +178,8 @@ def test_rows_of_zeros_stay_zero_and_spoil_no_other_row(
 
 @every_case
 def test_a_group_of_zeros_stays_zero_and_does_not_coarsen_its_row(module: ModuleType, config: Any) -> None:
+    if module.__name__.endswith(UNITS):
+        pytest.skip("no unit is 0")
     weight = 1e-4 * weight_of(4, 256)
     expected = error(module, weight[:, :128], config)
     weight[:, 128:] = 0
@@ -191,6 +197,8 @@ def test_constant_rows_are_kept_up_to_the_rounding_of_one_scale(
 ) -> None:
     if module.__name__.endswith(SPARSE):
         pytest.skip("a pruned weight is 0, not the row's constant")
+    if module.__name__.endswith(UNITS):
+        pytest.skip("equal parts are no real form of one algebra")
     weight = np.full((3, 200), value)
     # fp16 keeps a scale to 2^-11 of itself; a grid with room for half as much again, to 1.5 of its last bit.
     step = 1.5 * 2.0 ** (1 - getattr(config, "scale_bits", 16))

@@ -18,7 +18,7 @@ from amaranth import Cat, Module, Mux, Signal
 
 from hw.pe.bitserial import BitSerial, BitSerialPE
 from hw.pipeline import accumulate, controls, hand_over, handshake
-from hw.spec import Beat, Resources, Segment, Step, wrap
+from hw.spec import Beat, Resources, Segment, Step, horner, wrap
 
 REAL, IMAGINARY = 0, 1  #: the outputs, and the planes of activations
 
@@ -59,8 +59,17 @@ class Complex(BitSerial):
         return wrap(start - part if beat.neg else start + part, self.acc_width)
 
     def steps(self, segment: Segment) -> tuple[Step, ...]:
-        """Raises ValueError: a segment is a dot product of real numbers."""
-        raise ValueError(f"segment must be of complex weights, not of the real planes {segment.weight!r}")
+        """A step for each plane of both parts of activations, from the highest place down.
+
+        A segment's columns are complex ones here, its weights units: one plane of signs, and which axis.
+        Raises ValueError for weights of any other planes.
+        """
+        if segment.weight != (1,) or not segment.w_bipolar:
+            raise ValueError(f"segment must be of complex units, not of the real planes {segment.weight!r}")
+        return tuple(
+            Step((0, 1), (2 * step.x_plane, 2 * step.x_plane + 1), step.shift, step.neg)
+            for step in horner(segment.weight, segment.activation)
+        )
 
     def resources(self) -> Resources:
         """Cells of both parts, which share their control, and of the swap before them."""

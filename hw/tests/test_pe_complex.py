@@ -142,8 +142,17 @@ def test_bad_parameters_are_refused(parameters, error, message):
         Complex(**parameters)
 
 
+def test_units_take_a_beat_for_each_plane_of_both_parts():
+    segment = Segment(columns=9, weight=(1,), activation=INT8, w_bipolar=True)
+    steps = Complex(lanes=4).steps(segment)
+    assert [(s.w, s.x, s.shift, s.neg) for s in steps] == [
+        ((0, 1), (2 * plane, 2 * plane + 1), plane < 7, plane == 7) for plane in range(7, -1, -1)
+    ]
+    assert Complex(lanes=4).beats(segment) == 8 * 3
+
+
 def test_dot_products_of_real_numbers_are_refused():
     segment = Segment(columns=9, weight=(1, -2), activation=INT8)
-    message = "segment must be of complex weights, not of the real planes (1, -2)"
+    message = "segment must be of complex units, not of the real planes (1, -2)"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Complex().steps(segment)

@@ -309,7 +309,7 @@ def test_a_damaged_folder_is_refused_in_one_line(packed, tmp_path, capsys):
         ("quantize {small} --method rtn --holdout x.npy -o out", "holdout must be left out for a model"),
         ("quantize {small} -o out", "method or plan must be given for a model, one of them, not neither"),
         ("quantize {small} --method rtn --plan p -o out", "method or plan must be given for a model, one "),
-        ("quantize {small} --plan p --set group=8 -o out", "format and settings must be left out with a "),
+        ("quantize {small} --plan p --set group=8 -o out", "format, rotate and settings must be left out "),
         ("quantize {small} --plan p -o out", "plan must be an existing file, not 'p'"),
         ("quantize {small} --method rtn --device tpu -o out", "device must be one of cpu, cuda, auto, not "),
         ("quantize {small} --method rtn --length 129 -o out", "length must be at least 1 and at most 128, "),

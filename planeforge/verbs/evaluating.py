@@ -14,6 +14,7 @@ def evaluate(
     method: str | None = typer.Option(None, help="Quantize with this method first."),
     format_name: str | None = typer.Option(None, "--format", help="Number format of the method."),
     settings: list[str] = typer.Option([], "--set", help="A setting of the method, key=value."),
+    rotate: int | None = typer.Option(None, help="Rotate blocks of so many columns before the method."),
     calib: Path | None = typer.Option(None, help="Calibration text; default: the demo's."),
     text: Path | None = typer.Option(None, help="Text to score; default: the demo's held-out text."),
     characters: int | None = typer.Option(None, min=2, help="Score only the first so many characters."),
@@ -47,6 +48,7 @@ def evaluate(
             act_bits=act_bits,
             act_format=act_format,
             reference=reference,
+            rotate=rotate,
             progress=moved,
         )
     rows = [{"figure": key, "value": value} for key, value in figures.items() if value is not None]

@@ -81,6 +81,7 @@ def _describe(name: str, matrix: PackedMatrix) -> dict[str, Any]:
         "name": name,
         "shape": [matrix.rows, matrix.columns],
         "group": matrix.group,
+        **({} if matrix.rotate is None else {"rotate": matrix.rotate}),
         "bits_per_weight": storage.bits_per_weight(matrix),
         "breakdown": storage.breakdown(matrix),
         "bytes": storage.stored_bytes(matrix),

@@ -19,6 +19,7 @@ class _Options:
     plan: Path | None
     format_name: str | None
     given: dict[str, str]
+    rotate: int | None
     calib: Path | None
     holdout: Path | None
     sequences: int | None
@@ -36,6 +37,9 @@ def quantize(
     calib: Path | None = typer.Option(None, help="Activations .npy [tokens, columns]; for a model: a text."),
     holdout: Path | None = typer.Option(None, help="Held-out activations .npy, for the error on them."),
     settings: list[str] = typer.Option([], "--set", help="A setting of the method, key=value."),
+    rotate: int | None = typer.Option(
+        None, help="Rotate blocks of so many columns first, and activations likewise (Hadamard)."
+    ),
     sequences: int | None = typer.Option(
         None, help="For a model: so many windows at random places; default: all of the text, in order."
     ),
@@ -59,6 +63,7 @@ def quantize(
         plan=plan,
         format_name=format_name,
         given=pairs(settings),
+        rotate=rotate,
         calib=calib,
         holdout=holdout,
         sequences=sequences,
@@ -94,7 +99,13 @@ def _tensor(source: str, options: _Options, output: Path) -> dict[str, Any]:
     x = None if options.calib is None else read_activations(options.calib, columns, "calib")
     held = None if options.holdout is None else read_activations(options.holdout, columns, "holdout")
     made = quantizing.quantize(
-        weight, options.method, options.format_name, calibration=x, holdout=held, **options.given
+        weight,
+        options.method,
+        options.format_name,
+        calibration=x,
+        holdout=held,
+        rotate=options.rotate,
+        **options.given,
     )
     store.save(output, made.matrices, made.provenance)
     return {**made.figures, "output": str(output)}
@@ -129,9 +140,11 @@ def _quantizer(options: _Options) -> Any:
     if options.plan is None:
         method = str(options.method)
         config = configure(find(method), options.format_name, options.given)
-        return plan.Choice(method=method, config=config)
-    if options.format_name is not None or options.given:
-        raise ValueError("format and settings must be left out with a plan, which holds them for each layer")
+        return plan.Choice(method=method, config=config, rotate=options.rotate)
+    if options.format_name is not None or options.given or options.rotate is not None:
+        raise ValueError(
+            "format, rotate and settings must be left out with a plan, which holds them for each layer"
+        )
     return plan.read(options.plan)
 
 

@@ -158,7 +158,7 @@ def test_either_pe_runs_either_algebra_and_groups(algebra, group):
     axis, negative = rng.random((2, 2, 71)) < 0.5
     matrix = conjugate_form(axis, negative, (3, -2))
     if algebra != "conjugate":
-        real, imag = "even(upper(axis))", "even(upper(negative))"
+        imag = "even(upper(negative))"
         plain = (
             replace(matrix.terms[0], planes=(f"~{imag}",)),
             replace(matrix.terms[1], planes=(f"~({imag} ^ (top & ~left))",)),
@@ -185,8 +185,8 @@ def test_what_is_no_complex_matrix_is_refused(layer):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
             tiles.work(change, [acts], pe, at, at)
 
-    odd = replace(matrix, terms=(replace(matrix.terms[0], planes=("left",)),))
-    refused(odd, "terms must be of complex units in pairs of rows and columns, not Term(planes=('left',)")
+    odd = replace(matrix, terms=(replace(matrix.terms[0], planes=("negative",)),))
+    refused(odd, "terms must be of complex units in pairs of rows and columns, not Term(planes=('negative',)")
     whole = replace(matrix, terms=(replace(matrix.terms[0], mask=None),))
     refused(whole, "terms must be of complex units in pairs of rows and columns, not ")
     digits = replace(matrix, terms=(replace(matrix.terms[0], digit=Digit.UNIPOLAR),))

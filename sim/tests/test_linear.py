@@ -166,3 +166,18 @@ def test_activations_of_a_format_give_the_judges_output_under_every_engine(name)
         np.testing.assert_array_equal(found.numpy(), wanted)
     real = x @ decode.dequantize(matrix).T
     assert np.linalg.norm(wanted - real) < 0.15 * np.linalg.norm(real)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_rotated_layer_reads_what_is_rotated_and_shares_it_with_no_other(engine):
+    matrix, _ = layer()
+    turned = replace(matrix, rotate=2)
+    x = torch.randn(3, 70, generator=torch.Generator().manual_seed(1))
+    pairs = x.numpy().reshape(3, 35, 2)
+    sums = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], axis=2)
+    by_hand = torch.from_numpy(sums.reshape(3, 70) / np.float32(2))
+    last = LastRead()
+    plain = PlaneLinear(matrix, engine, last=last)
+    found = [one(x).numpy() for one in (PlaneLinear(turned, engine, last=last), plain)]
+    np.testing.assert_allclose(found[0], plain(by_hand).numpy(), rtol=1e-5 if engine == "float" else 0)
+    np.testing.assert_array_equal(found[1], PlaneLinear(matrix, engine)(x.clone()).numpy())

@@ -50,6 +50,7 @@ def matrices(draw) -> PackedMatrix:
         exponent=Ints(rng.integers(-40, 10, (rows, 1)), 16, True),
         row=draw(st.sampled_from([None, rng.normal(size=rows).astype(np.float32)])),
         factors=factors,
+        rotate=draw(st.sampled_from([None, *(block for block in (2, 4, 64) if columns % block == 0)])),
     )
 
 

@@ -32,6 +32,12 @@ def test_int8_rotated_by_16_has_twelve_bits():
     assert np.abs(rotated(np.full((1, 16), 127), 16)).max() == 2032
 
 
+def test_the_order_in_memory_does_not_matter():
+    values = np.random.default_rng(0).normal(size=(8, 16))
+    np.testing.assert_array_equal(rotated(np.asfortranarray(values), 8), rotated(values, 8))
+    np.testing.assert_array_equal(rotated(values.T, 4), rotated(np.ascontiguousarray(values.T), 4))
+
+
 def test_values_given_stay_as_they_are():
     values = np.ones((1, 4))
     rotated(values, 4)

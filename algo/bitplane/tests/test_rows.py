@@ -42,6 +42,6 @@ def test_small_blocks_decode_like_the_whole(matrix):
 def test_what_does_not_belong_together_is_not_stacked(one, other):
     if (one.terms, one.columns, one.group) == (other.terms, other.columns, other.group):
         return
-    message = "parts must have the same terms, columns and groups, and have not"
+    message = "parts must have the same terms, columns, groups and rotation, and have not"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         rows.stacked([one, other])

@@ -88,7 +88,7 @@ def rewritten(tmp_path, change):
 DAMAGE = {
     "schema": (
         lambda h, t: h.update(schema="x/9"),
-        "must have schema planeforge.packed/2 or planeforge.packed/3, not 'x/9'",
+        "must have schema planeforge.packed/2, planeforge.packed/3 or planeforge.packed/4, not 'x/9'",
     ),
     "missing": (lambda h, t: t.pop("w/plane0"), "matrix w: tensor w/plane0 must be in the file"),
     "stray": (lambda h, t: t.update(x=np.zeros(1)), "must hold only tensors its metadata names, not 'x'"),
