@@ -91,9 +91,7 @@ def _counted(activity: Activity, array: ArraySpec, tech: Tech, counted: energy_p
     # Registers between PEs: their clock alone, as toggles there are not counted.
     between = array.resources().flop - array.pe.resources().flop * array.rows * array.columns
     first = terms[0]
-    network = Term(
-        part="network", quantity=between * activity.cycles * 1e-3, constants=first.constants
-    )
+    network = Term(part="network", quantity=between * activity.cycles * 1e-3, constants=first.constants)
     tree = techs.design("clock_tree")
     return [*terms, network, *(term.times(1.0, tree, part="clock_tree") for term in (first, network))]
 

@@ -95,7 +95,7 @@ def _simulate(work: Path) -> None:
 
 
 def _toggles(path: Path, bounds: Sequence[tuple[int, int]]) -> list[dict[int, int]]:
-    """Changes between 0 and 1 of each net, in each stretch of time from its first to before its second end."""
+    """Changes between 0 and 1 of each net, in each stretch from its first time to before its second."""
     nets: dict[str, int] = {}
     last: dict[str, str] = {}
     counts: list[dict[int, int]] = [defaultdict(int) for _ in bounds]

@@ -1,7 +1,7 @@
 """What a decoder's phase costs on an array: rooflines of its layers, energy, power, efficiency, equal areas.
 
-No weight is read, so operands toggle as random data do: every second bit changes from beat to beat. A stored
-checkpoint's own toggles are counted by ``planeforge cost`` and ``planeforge compare``.
+No weight is read, so the PEs' insides toggle as on random operands. A stored checkpoint's own toggles are
+counted by ``planeforge cost`` and ``planeforge compare``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cost_models import area, energy, roofline
+from cost_models import area, energy, energy_pe, roofline
+from cost_models import tech as techs
 from cost_models.uncertain import Cost, Interval, ratio
 from hw.counts import Activity
 from hw.spec import ArraySpec
@@ -20,23 +21,17 @@ if TYPE_CHECKING:
     from sim.weight_formats import WeightFormat
     from sim.workload import Phase, Work
 
-RANDOM = 0.5  #: share of operand bits that change from beat to beat in random data
 _TERA = 1e-12
 #: columns that need an energy: of the phase, of a token, power, one-bit operations a second a watt
 ENERGIES = ("energy_pj", "energy_per_token_pj", "power_w", "bit_tops_per_w")
 
 
 def activity(done: Run) -> Activity:
-    """What a run did, with the toggles of random operands."""
-    pe = done.array.pe
-    words = pe.words()
+    """What a run did: clocks, beats, items, bits moved."""
     moved = done.moved
     return Activity(
         cycles=done.clocks,
         beats=done.beats,
-        w_toggles=round(RANDOM * done.beats * words["w"]),
-        x_toggles=round(RANDOM * done.beats * words["x"]),
-        mask_toggles=0,
         items=done.items,
         scale_products=done.items,
         weight_buffer_bits=moved["weight_buffer_reads"] + moved["weight_buffer_writes"],
@@ -47,18 +42,15 @@ def activity(done: Run) -> Activity:
 
 
 def phase_energy(phase: Phase, tech: str, dram: str) -> Cost:
-    """Energy of a phase [pJ]."""
-    return energy.energy(activity(phase.total), phase.total.array, tech, dram)
+    """Energy of a phase [pJ], on random operands."""
+    done = phase.total
+    counted = energy_pe.on_random(done.array.pe)
+    return energy.energy(activity(done), done.array, tech, dram, counted)
 
 
-def why_no_energy(array: ArraySpec) -> str:
-    """Why an array's energy is not modelled, empty where it is: toggles are priced for serial PEs alone."""
-    from hw.pe.bitserial import BitSerial
-
-    # A lane of a PE that selects its activation sees other toggles than its words do.
-    if isinstance(array.pe, BitSerial) and array.pe.kept == (1, 1):
-        return ""
-    return f"energy is modelled for bit-serial PEs without selects alone, not {type(array.pe).__name__}"
+def why_no_energy(array: ArraySpec, tech: str) -> str:
+    """Why an array's energy is not modelled in a technology; empty where it is, or without one."""
+    return energy_pe.why_none(array.pe, techs.load(tech)) if tech else ""
 
 
 def columns(phase: Phase, tech: str, dram: str) -> dict[str, Any]:
@@ -72,7 +64,7 @@ def columns(phase: Phase, tech: str, dram: str) -> dict[str, Any]:
     mm2 = _times(taken, 1e-6)
     dense = roofline.density(operations, done.seconds, taken)
     found: dict[str, Any] = _ends("array_area_mm2", mm2) | _ends("bit_tops_per_mm2", dense)
-    if why_no_energy(done.array):
+    if why_no_energy(done.array, tech):
         return found | dict.fromkeys(name + end for name in ENERGIES for end in ("", "_low", "_high"))
     spent = phase_energy(phase, tech, dram)
     figures: tuple[Cost | Interval, ...] = (
@@ -91,7 +83,7 @@ def against(phase: Phase, reference: Phase, tech: str, dram: str) -> dict[str, A
 
     Where the range holds 1, neither is said to take less. Empty where either has no modelled energy.
     """
-    if why_no_energy(phase.total.array) or why_no_energy(reference.total.array):
+    if why_no_energy(phase.total.array, tech) or why_no_energy(reference.total.array, tech):
         return {}
     mine, other = (_times(phase_energy(p, tech, dram), 1 / p.tokens) for p in (phase, reference))
     found = ratio(mine, other)

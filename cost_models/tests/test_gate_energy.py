@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from cost_models import gate_energy, liberty
-from cost_models.gate_energy import WARM_UP, measure
+from cost_models.gate_energy import WARM_UP, measure, measure_windows
 
 needs_icarus = pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
 
@@ -100,6 +100,19 @@ def test_a_flip_flop_and_an_inverter_cost_what_a_pencil_says(library):
     assert found.leakage_w * 1e9 == pytest.approx(16)
     # Only gates between registers: the flip-flop's own delay is not part of the path.
     assert found.path_s * 1e12 == pytest.approx(50)
+
+
+@needs_icarus
+def test_stretches_of_one_run_are_counted_apart(library):
+    text = netlist(CLOCKED, {"f": ("DFF", {"D": 3, "CK": 2, "QN": 4}), "g": ("INV", {"A": 4, "Y": 9})})
+    # Moving, still, moving on every second clock; one clock later the flip-flop.
+    bits = [*alternating()["a"][:20], *[1] * 20, *[clock // 2 % 2 for clock in range(20)]]
+    windows = {"moving": (4, 20), "still": (22, 40), "half": (44, 60)}
+    found = measure_windows(text, "top", library, {"a": bits}, windows, wire_f=1e-15)
+    assert list(found) == list(windows)
+    assert femto(found["moving"].total) == pytest.approx(3.6 + 0.7 + 0.5 + 2.0)
+    assert found["still"].total == found["still"].clock
+    assert femto(found["half"].total) == pytest.approx(3.6 + (0.7 + 0.5 + 2.0) / 2)
 
 
 @needs_icarus

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from cost_models import area, energy
+from cost_models import area, energy, energy_coefficients, energy_pe
 from hw.counts import Activity
 from hw.pe.bitserial import BitSerial
-from hw.pe.gather import Gather
 from hw.pe.mac import Mac
 from hw.spec import ArraySpec
 from planeforge import workload, workload_costs
@@ -31,17 +30,14 @@ def phase(array, name="int4-g128"):
     return found, fmt
 
 
-def test_energy_is_the_model_s_on_the_run_s_counts_with_every_second_bit_toggling():
+def test_energy_is_the_model_s_on_the_run_s_counts_and_random_operands():
     found, _ = phase(ARRAY)
     done = found.total
     spent = workload_costs.phase_energy(found, "asap7", "lpddr5")
-    half = done.beats * 64 // 2
     moved = done.moved
     counts = Activity(
         cycles=done.clocks,
         beats=done.beats,
-        w_toggles=half,
-        x_toggles=half,
         items=done.items,
         scale_products=done.items,
         weight_buffer_bits=moved["weight_buffer_reads"] + moved["weight_buffer_writes"],
@@ -49,7 +45,8 @@ def test_energy_is_the_model_s_on_the_run_s_counts_with_every_second_bit_togglin
         result_bits=moved["result_buffer_writes"],
         dram_bits=done.dram_bits,
     )
-    assert spent.total == energy.energy(counts, ARRAY, "asap7").total
+    random = energy_pe.on_random(ARRAY.pe)
+    assert spent.total == energy.energy(counts, ARRAY, "asap7", counted=random).total
     # What the port moves costs the same however it is reckoned.
     assert spent.breakdown["dram"] == pytest.approx(done.dram_bits * 6.0)
 
@@ -78,8 +75,6 @@ def test_an_order_whose_range_holds_one_is_refused():
     assert found["energy_order"] == "more"
     assert workload_costs.against(four, eight, "asap7", "lpddr5")["energy_order"] == "less"
     assert workload_costs.against(same, four, "asap7", "lpddr5")["energy_order"] == "not ranked"
-    parallel = phase(replace(ARRAY, pe=Mac()))[0]
-    assert workload_costs.against(parallel, four, "asap7", "lpddr5") == {}
 
 
 @pytest.mark.parametrize("pe", [BitSerial(lanes=64), Mac(lanes=16)], ids=["serial", "parallel"])
@@ -134,15 +129,34 @@ def test_a_pe_of_which_one_row_is_too_large_is_refused():
         workload_costs.of_equal_area(ArraySpec(pe=Mac(lanes=64), rows=1, columns=64), small, "asap7")
 
 
-def test_energy_of_other_pes_is_refused_with_the_reason():
-    assert workload_costs.why_no_energy(ARRAY) == ""
-    for pe in (Mac(), Gather()):
-        reason = workload_costs.why_no_energy(replace(ARRAY, pe=pe))
-        assert reason.endswith(f"not {type(pe).__name__}")
+@pytest.fixture
+def only_serial(monkeypatch):
+    """No PE but the bit-serial one has measured energies."""
+    kinds = {"bitserial": energy_coefficients.load("asap7")["kinds"]["bitserial"]}
+    monkeypatch.setattr(energy_coefficients, "load", lambda _: {"kinds": kinds})
+
+
+@pytest.mark.usefixtures("only_serial")
+def test_energy_of_pes_that_are_not_measured_is_refused_with_the_reason():
+    assert workload_costs.why_no_energy(ARRAY, "asap7") == ""
+    reason = workload_costs.why_no_energy(replace(ARRAY, pe=Mac()), "asap7")
+    assert reason == "pe must be one whose energy is measured (bitserial), not 'mac'"
+    assert workload_costs.why_no_energy(replace(ARRAY, pe=Mac()), "") == ""
     found, _ = phase(replace(ARRAY, pe=Mac()))
     row = workload_costs.columns(found, "asap7", "lpddr5")
     assert row["energy_pj"] is row["bit_tops_per_w_low"] is None
     assert row["bit_tops_per_mm2"] > 0
+    four = phase(ARRAY)[0]
+    assert workload_costs.against(found, four, "asap7", "lpddr5") == {}
+
+
+@pytest.mark.parametrize("pe", [Mac(), BitSerial()], ids=["parallel", "serial"])
+def test_pes_of_different_kinds_have_their_energy(pe):
+    found, _ = phase(replace(ARRAY, pe=pe))
+    row = workload_costs.columns(found, "asap7", "lpddr5")
+    assert 0 < row["energy_pj_low"] < row["energy_pj"] < row["energy_pj_high"]
+    order = workload_costs.against(found, phase(ARRAY)[0], "asap7", "lpddr5")
+    assert order["energy_over_first_low"] <= order["energy_over_first"] <= order["energy_over_first_high"]
 
 
 @pytest.fixture
@@ -169,13 +183,21 @@ def test_pes_are_compared_at_equal_area(run):
     assert first["array"] == "8x8"
     assert second["array"] != "8x8"
     assert second["array_area_mm2"] == pytest.approx(first["array_area_mm2"], rel=0.1)
-    assert list(found["no_energy"]) == ["mac"]
+    assert found["no_energy"] == {}
     assert {r["layer"] for r in found["layers"]} >= {"q", "scores", "head"}
     assert "energy_order" not in first
-    assert "energy_order" not in second  # a PE without a modelled energy is not ranked
+    assert second["energy_order"] in ("less", "more", "not ranked")
     out = run("--pe", "bitserial", "--pe", "mac", "--roofline")[1]
     assert "rooflines" in out
-    assert "no energy: mac" in out
+    assert "no energy" not in out
+
+
+@pytest.mark.usefixtures("only_serial")
+def test_a_pe_without_a_measured_energy_is_named_and_not_ranked(run):
+    found = json.loads(run("--pe", "bitserial", "--pe", "mac", "--json")[1])
+    assert list(found["no_energy"]) == ["mac"]
+    assert not any("energy_order" in row for row in found["rows"])
+    assert "no energy: mac" in run("--pe", "bitserial", "--pe", "mac")[1]
 
 
 def test_a_pe_that_cannot_run_a_format_is_left_out_beside_one_that_can(run):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cost_models.tech import Tech
     from cost_models.uncertain import Cost
     from hw.spec import ArraySpec
+    from planeforge.layer_energy import LayerRun
 
 #: how a figure that is a cost over a known number stands in the results
 _ENDS = ("", "_low", "_high")
@@ -36,6 +37,10 @@ def cost(
     activations: Path | None = typer.Option(None, help="Float activations, .npy; default: random normal."),
     tokens: int = typer.Option(16, min=1, help="Tokens in a batch."),
     act_bits: int = typer.Option(8, help="Bits of an activation integer; 1: -1/+1."),
+    activity: str = typer.Option(
+        "measured",
+        help="Toggles inside the PEs: measured, of the layer's own bits, or random, of random ones.",
+    ),
     explain: str = typer.Option("", help="Arithmetic and sources of a cost, a part or a constant, or all."),
     sweep: str = typer.Option(
         "", help="NAME=LOW:HIGH, such as dram_pj_per_bit=0.6:20: where the order of parts flips."
@@ -48,7 +53,6 @@ def cost(
     """
     from cost_models import tech as techs
     from planeforge import hardware
-    from sim.activity import check_countable
 
     process, spec = techs.load(tech), hardware.array(array, pe)
     figures: dict[str, Any] = {"pe": pe, "array": array, "tech": tech} | _warned(process)
@@ -60,10 +64,9 @@ def cost(
         costs = _areas(spec, array, process)
         figures |= _calibrated(spec.pe, process) | _buffers(spec, process)
     if out is not None:
-        check_countable(spec)
-        run = _run(out, layer, activations, tokens, act_bits, spec)
-        costs |= _energies(run, spec, process, dram)
-        figures |= _ran(run, spec, costs["energy"])
+        run = _run(out, layer, activations, tokens, act_bits, spec, activity)
+        costs |= _energies(run, process, dram)
+        figures |= _ran(run, costs["energy"]) | run.figures(process)
     if explain:
         figures["explanation"] = _explained(costs, explain)
     if sweep:
@@ -140,46 +143,53 @@ def _cost(unit: str, *terms: Any) -> Cost:
     return Cost(unit=unit, terms=terms)
 
 
-def _run(out: Path, layer: str, activations: Path | None, tokens: int, act_bits: int, spec: Any) -> Any:
+def _run(
+    out: Path,
+    layer: str,
+    activations: Path | None,
+    tokens: int,
+    act_bits: int,
+    spec: ArraySpec,
+    activity: str,
+) -> LayerRun:
     import numpy as np
 
     from algo.checkpoint import read_activations
-    from planeforge import simulating
+    from planeforge import layer_energy
     from planeforge.packed import chosen, read
 
     matrix = next(iter(chosen(read(out)[0], layer).values()))
     x: Any = np.random.default_rng(0).normal(size=(tokens, matrix.columns))
     if activations is not None:
         x = read_activations(activations, matrix.columns, "activations")[:tokens]
-    return simulating.simulate(matrix, x, act_bits=act_bits, array=spec)
+    return layer_energy.run(matrix, x, act_bits, spec, activity)
 
 
-def _energies(run: Any, spec: ArraySpec, tech: Tech, dram: str) -> dict[str, Cost]:
+def _energies(run: LayerRun, tech: Tech, dram: str) -> dict[str, Cost]:
     """Energy of the run, and what its external memory takes beside the bits that it moves."""
     from cost_models import dram as external
-    from cost_models.energy import energy
 
-    seconds = run.cycles / spec.clock_hz
+    seconds = run.activity.cycles / run.array.clock_hz
     return {
-        "energy": energy(run.activity, spec, tech, dram=dram),
+        "energy": run.energy(tech, dram),
         "external memory, with rows opened and background": external.energy(
             run.activity.dram_bits, seconds, dram
         ),
     }
 
 
-def _ran(run: Any, spec: ArraySpec, energy: Cost) -> dict[str, Any]:
+def _ran(run: LayerRun, energy: Cost) -> dict[str, Any]:
     """What the run did, and its energy by token and time; each energy with its band."""
     from cost_models import montecarlo
 
-    seconds, tokens = run.cycles / spec.clock_hz, len(run.outputs)
+    seconds, tokens = run.activity.cycles / run.array.clock_hz, run.tokens
     ends = (energy.total, energy.low, energy.high)
     likely = montecarlo.band(energy)
     return {
         "tokens": tokens,
-        "cycles": run.cycles,
+        "cycles": run.activity.cycles,
         "utilisation": run.utilisation,
-        "clock_hz": spec.clock_hz,
+        "clock_hz": run.array.clock_hz,
         **{f"energy_per_token_pj{end}": pj / tokens for end, pj in zip(_ENDS, ends, strict=True)},
         **{f"power_w{end}": pj * 1e-12 / seconds for end, pj in zip(_ENDS, ends, strict=True)},
         "energy_90_percent_of_draws_pj": [likely.value, likely.low, likely.high],

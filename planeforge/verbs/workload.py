@@ -102,10 +102,10 @@ def workload(
     if not (job.prefill or job.context):
         raise ValueError("prefill must be at least 1 where nothing is decoded, not 0")
     chosen = {one.weights.name: one.weights} if one else work.formats(formats)
-    reasons = {name: costs.why_no_energy(each) for name, each in specs.items()}
-    no_energy = {name: reason for name, reason in reasons.items() if reason}
     # A peer's PE is timed, not built: it has no cells to price.
     priced = "" if one else tech
+    reasons = {name: costs.why_no_energy(each, priced) for name, each in specs.items()}
+    no_energy = {name: reason for name, reason in reasons.items() if reason}
     rows: list[dict[str, Any]] = []
     layers: list[dict[str, Any]] = []
     firsts: dict[str, Phase] = {}
