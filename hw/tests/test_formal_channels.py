@@ -47,9 +47,7 @@ def test_what_the_accelerator_offers_stays_until_it_is_taken(accelerator, name):
 
 
 def test_tiles_may_be_taken_back_by_a_reset_from_control_and_by_nothing_else(accelerator):
-    with pytest.raises(
-        RuntimeError, match=r"^\S*tvalid\S* must stay until taken; .*\.reset\[0\]=1"
-    ):
+    with pytest.raises(RuntimeError, match=r"^\S*tvalid\S* must stay until taken; .*\.reset\[0\]=1"):
         prove_channel(accelerator, CHANNELS["tiles"], PINNED, ())
 
 
