@@ -46,9 +46,14 @@ PARTS = ("clock", *dict.fromkeys(_PARTS.values()))
 _BORROWING = energy_coefficients.file_of("borrowing.points")
 #: whose coefficients a technology borrows that has none, nor one that it is scaled from
 LENDER = "asap7"
-#: what the bit-serial PEs of two technologies are compared by: random operands, so that of 64 lanes half
-#: change. Energies of a clock, but the clock's own, by the constants that `energy.PARTS` names.
-_RANDOM = {"operand_toggle": 64, "counter_adder": 35, "register_flop": 130, "accumulator_bit": 44}
+#: what the bit-serial PEs of two technologies are compared by: constants of `energy.PARTS`, and the number
+#: of `design` that says how often each is spent in a beat on random operands
+_BEAT = {
+    "operand_toggle": "beat_operand_toggles",
+    "counter_adder": "beat_adder_toggles",
+    "register_flop": "beat_register_toggles",
+    "accumulator_bit": "beat_accumulator_toggles",
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -203,7 +208,7 @@ def borrowing(points: energy_points.Points, tech: Tech) -> dict[str, Any]:
         for run in energy_coefficients.runs(points)
         if kind(run.design.spec) in kinds
     ]
-    low, high = np.percentile(found, [5, 95])
+    low, high = np.percentile(found, [5, 100 - 5])
     reach = float(max(1 / low, high, 1.0))
     words = (
         f"measured on {len(points)} PEs of {tech.name}, {len(found)} runs: {low:.3g} to {high:.3g} from the "
@@ -252,7 +257,7 @@ def _lent(tech: Tech) -> dict[str, tuple[Constant, ...]]:
 
 def random_beat(tech: Tech) -> float:
     """Data energy of a bit-serial PE's beat on random operands [fJ], by the technology's own constants."""
-    return sum(count * tech.constant(name).value for name, count in _RANDOM.items())
+    return sum(techs.design(count).value * tech.constant(name).value for name, count in _BEAT.items())
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

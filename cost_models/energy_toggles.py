@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algo.compiled import kernel
+from cost_models import tech
 from cost_models.energy_circuit import Circuit, circuit
 from cost_models.energy_gates import KINDS
 from hw.beats import Beats
@@ -23,9 +24,6 @@ from hw.spec import PeSpec
 Bits = NDArray[np.uint8]
 Int = NDArray[np.int64]
 
-#: Delay of a gate of each of `KINDS`, of a flip-flop from the clock's edge, and for each gate that reads a
-#: net: assumed. Two inverters are about 10; of the open libraries' cells an XOR takes 1.5 to 2 NANDs.
-_DELAYS, _FLOP, _READ = (10, 18, 18, 18, 18), 24, 2
 _MOST_READ = 16  #: gates from which on a net is buffered, and gets no slower
 
 #: What is counted in a clock. "pins": for each toggle of a net the gates and flip-flops that read it.
@@ -160,8 +158,12 @@ def _fanout(made: Circuit) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 
 
 def _delays(made: Circuit, loads: NDArray[np.float64]) -> NDArray[np.int32]:
-    own = np.array([*_DELAYS, _FLOP, 0, 0])[made.kinds]  # kinds -3, -2, -1 count from the end
-    return (own + _READ * np.minimum(loads, _MOST_READ)).astype(np.int32)
+    gate, xor, flop, reader = (
+        tech.design(f"{name}_delay").value for name in ("gate", "xor", "flop", "reader")
+    )
+    slow = [xor] * (len(KINDS) - 1)
+    own = np.array([gate, *slow, flop, 0, 0])[made.kinds]  # kinds -3, -2, -1 count from the end
+    return (own + reader * np.minimum(loads, _MOST_READ)).astype(np.int32)
 
 
 @kernel
