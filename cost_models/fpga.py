@@ -1,8 +1,8 @@
 """Look-up tables of a PE or an array on an FPGA family, by fits to real designs.
 
 What is counted is what Yosys maps to (`hw.synth`): tables of four inputs on iCE40 and ECP5, those inside
-ECP5's carry cells included, and of up to six on Xilinx. Nothing is placed. A ranking of formats by tables
-need not hold in gates, nor on another family.
+ECP5's carry cells included, and of up to six on Xilinx; products are built of them too, not of multiplier
+blocks. Nothing is placed. A ranking of formats by tables need not hold in gates, nor on another family.
 """
 
 from __future__ import annotations

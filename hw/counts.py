@@ -29,6 +29,9 @@ class Resources:
         mine, theirs = asdict(self), asdict(other)
         return Resources(**{cell: mine[cell] + theirs[cell] for cell in mine})
 
+    def __sub__(self, other: Resources) -> Resources:
+        return self + other * -1
+
     def __mul__(self, copies: int) -> Resources:
         return Resources(**{cell: count * copies for cell, count in asdict(self).items()})
 

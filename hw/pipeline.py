@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal, signed
@@ -205,6 +206,16 @@ def tree_widths(terms: int, width: int) -> tuple[tuple[int, ...], ...]:
         sums = tuple(max(pair) + 1 for pair in zip(before[::2], before[1::2], strict=False))
         levels.append(sums + before[2 * len(sums) :])
     return tuple(levels)
+
+
+def unread(tree: Sequence[Sequence[int]], levels: int, width: int) -> int:
+    """Bits of the register behind a tree, if it has one there, beyond the width that its sum can need.
+
+    >>> unread(((8, 8), (9,)), 1, 8), unread(((8, 8), (9,)), 2, 8)
+    (1, 0)
+    """
+    cut = levels and len(tree) > 1 and (len(tree) - 1) % levels == 0
+    return max(0, tree[-1][0] - width) if cut else 0
 
 
 def accumulate(m: Module, moves: Any, acc: Any, dot: Any, control: Any, carry: Any = None) -> None:

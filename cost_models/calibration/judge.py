@@ -51,6 +51,13 @@ def calibrated(
                     usable[group, mapping] = kept
         for (group, mapping), one in _fitted(quantity, usable, points).items():
             content["fits"].setdefault(group, {}).setdefault(mapping, {})[quantity] = one
+    content["kinds"] = {
+        quantity: predict.of_kinds(
+            one[quantity]["coefficients"] for found in content["fits"].values() for one in found.values()
+        )
+        for quantity in quantities
+        if quantity != "period"
+    }
     content["arrays"] = _arrays(content, groups.get("array", []), points.get("default", {}))
     content["misses"] = missed(content)
     content["points"] = {

@@ -188,11 +188,11 @@ def _read(work: Path, target: Target) -> dict[str, Any]:
 
 
 def fpga(design: Design, family: str, points: Points, *, tool: str) -> dict[str, Any]:
-    """Cells on an FPGA family, by `hw.synth`."""
+    """Cells on an FPGA family, by `hw.synth`: multiplications are built of look-up tables too."""
     text = rtlil(design)
-    key = _key(text, family, "hw.synth")
+    key = _key(text, family, "hw.synth, no DSP")
     if key not in points.known:
-        found = synthesize(text, "pe", family, tool=tool)
+        found = synthesize(text, "pe", family, dsp=False, tool=tool)
         cells = {name: getattr(found, name) for name in ("lut", "flop", "carry", "dsp", "bram")}
         head = {"key": key, "name": design.name, "target": family, "mapping": "default"}
         points.add(head | cells | {"tool": found.tool})

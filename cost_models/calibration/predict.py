@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from statistics import median
 from typing import Any
 
 from cost_models.calibration.designs import family_of
@@ -37,8 +38,8 @@ def _multiplied(one: Any, mapping: str) -> dict[str, Resources]:
 
     An array has a row for each bit of the narrower operand, and copies of its sign up to the top of the
     product. Booth's digits read two bits of an activation; they make both operands as wide as the wider, an
-    even number of bits, and leave the rest to logic optimization: a digit of copies of the sign still takes
-    a row of the sum.
+    even number of bits, and leave the rest to logic optimization: of a digit of copies of the sign, whose
+    row is 0, half adders of the sum are left.
     """
     product = one.w_bits + one.act_bits
     ends = {"product sums": Resources(adder_bit=product, flop=product)}
@@ -54,13 +55,15 @@ def _multiplied(one: Any, mapping: str) -> dict[str, Resources]:
     width = -(-max(one.w_bits, one.act_bits) // 2) * 2
     short = one.act_bits % 2  # the highest digit is a sign alone
     digits, row = one.act_bits // 2, one.w_bits + 1
-    sums = sum(min(width + 1, product - 2 * digit) for digit in range(1, width // 2))
+    sums = [min(width + 1, product - 2 * digit) for digit in range(1, width // 2)]
+    real = digits + short - 1  # sums with a digit of the activation's own
     return ends | {
         "digits": Resources(gate2=3 * (digits + short)),
         "digit rows": Resources(gate2=2, mux2=1) * ((row - 2) * digits),
         "row ends": Resources(gate2=2, mux2=1) * (2 * digits),
         "sign rows": Resources(gate2=2 * row * short),
-        "product rows": Resources(full_adder=sums),
+        "product rows": Resources(full_adder=sum(sums[:real])),
+        "idle rows": Resources(half_adder=sum(sums[real:])),
     }
 
 
@@ -91,7 +94,9 @@ def area_terms(content: Mapping[str, Any], spec: PeSpec) -> tuple[str, dict[str,
     """
     found = fits(content, core(spec))
     options = {
-        mapping: priced(counted(spec, mapping), found[mapping]["area"]["coefficients"])
+        mapping: priced(
+            counted(spec, mapping), found[mapping]["area"]["coefficients"], content["kinds"]["area"]
+        )
         for mapping in mappings(spec)
         if mapping in found
     }
@@ -106,7 +111,7 @@ def core(spec: PeSpec) -> PeSpec:
 
 def counted(spec: PeSpec, mapping: str = "default") -> dict[str, float]:
     """Counted cells by part and kind; of a grid those that a synthesizer leaves."""
-    parts = dict((spec.array if isinstance(spec, Grid) else spec).parts())
+    parts = dict(spec.array.parts() if isinstance(spec, Grid) else spec.left())
     one: Any = core(spec)
     if group_of(one) == "mac":
         del parts["product rows"]
@@ -116,20 +121,30 @@ def counted(spec: PeSpec, mapping: str = "default") -> dict[str, float]:
     return by_kind(parts)
 
 
-def priced(counts: Mapping[str, float], coefficients: Mapping[str, float]) -> dict[str, float]:
-    """Cost by part and kind. A part that the fit has not seen is priced as the mean of its kind."""
+def priced(
+    counts: Mapping[str, float], coefficients: Mapping[str, float], kinds: Mapping[str, float]
+) -> dict[str, float]:
+    """Cost by part and kind. A part that the fit has not seen is priced as its kind, see `of_kinds`."""
     return {
-        name: count * (coefficients[name] if name in coefficients else _mean(coefficients, name))
+        name: count * (coefficients[name] if name in coefficients else kinds.get(_kind(name), 0.0))
         for name, count in counts.items()
     }
 
 
-def _mean(coefficients: Mapping[str, float], name: str) -> float:
-    kind = name.rpartition(".")[2]
-    same = [value for other, value in coefficients.items() if other.rpartition(".")[2] == kind]
-    return sum(same) / len(same) if same else 0.0
+def of_kinds(fits: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The median coefficient of each kind of cell, over the parts of all fits."""
+    found: dict[str, list[float]] = {}
+    for coefficients in fits:
+        for name, value in coefficients.items():
+            found.setdefault(_kind(name), []).append(value)
+    return {kind: float(f"{median(values):.6g}") for kind, values in sorted(found.items())}
+
+
+def _kind(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def lut_terms(content: Mapping[str, Any], spec: PeSpec) -> dict[str, float]:
     """Look-up tables by part and kind."""
-    return priced(counted(spec), fits(content, core(spec))["default"]["lut"]["coefficients"])
+    found = fits(content, core(spec))["default"]["lut"]["coefficients"]
+    return priced(counted(spec), found, content["kinds"]["lut"])

@@ -118,7 +118,7 @@ def content(target: str | Target, points: Points, chosen: Sequence[str]) -> dict
             "script": f"{measure.front_end('default')}\n{measure.back_end(target)}".splitlines(),
         }
     else:
-        origin |= {"library": target, "script": [f"hw.synth {target}"]}
+        origin |= {"library": target, "script": [f"hw.synth {target}, no DSP"]}
     return judge.calibrated(name, found, origin, chosen)
 
 

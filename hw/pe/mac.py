@@ -36,6 +36,7 @@ from hw.pipeline import (
     sum_tree,
     tree_registers,
     tree_widths,
+    unread,
 )
 from hw.spec import Beat, PeSpec, Resources, Segment, Step, require_int, signed_bits, wrap
 
@@ -162,6 +163,22 @@ class Mac(PeSpec):
             **summing(adders * self.digits - short * sums, sums * self.digits, carries=True),
             "places": Resources(adder_bit=joints),
         }
+
+    def merged(self) -> dict[str, Resources]:
+        # Of an odd number of bits the highest digit is a sign: see "copies".
+        if self.booth:
+            return {"cuts": Resources(flop=-(-self.lanes // 2) * (self.w_bits % 2))}
+        tree = tree_widths(self.lanes, self.w_bits + self.act_bits)
+        return {"cuts": Resources(flop=unread(tree, self.levels, signed_bits(*self.beat_range())))}
+
+    def passed(self) -> int:
+        # The highest bit of a digit is its row's carry: behind the first sums, each cut and the last sum.
+        if not self.booth:
+            return 0
+        tree = tree_widths(self.lanes, self.act_bits + 1)
+        behind = tree[min(1, len(tree) - 1) :]
+        kept = behind[:1] + (behind[self.levels :: self.levels] if self.levels else ())
+        return self.digits * sum(map(len, kept)) + 1
 
     def shared(self) -> dict[str, str]:
         return {"digits": "row"} if self.booth else {}

@@ -33,6 +33,7 @@ from hw.pipeline import (
     ports,
     registered,
     tree_registers,
+    unread,
 )
 from hw.spec import Beat, PeSpec, Resources, Segment, Step, require_int, signed_bits, wrap
 
@@ -224,6 +225,23 @@ class Minifloat(PeSpec):
             # Valid, first and last travel, and one says that it is.
             "control": Resources(gate2=3, flop=3 * (2 + len(cuts)) + 1),
         }
+
+    def merged(self) -> dict[str, Resources]:
+        # Without a mantissa a product is the activation or its complement: its two highest bits are one.
+        plain = not self.mantissa and not self.x_exponent
+        top = unread(self.widths(), self.levels, signed_bits(*self.beat_range()))
+        # An exponent of one bit is the hidden bit, and shifts nothing.
+        bare = sum(kind.exponent == 1 for kind in ((self.w, self.x) if self.x_exponent else (self.w,)))
+        return {
+            "codes": Resources(gate2=3 * bare * self.lanes),
+            "products": Resources(flop=self.lanes * plain),
+            "cuts": Resources(flop=top),
+        }
+
+    def passed(self) -> int:
+        # Signs of products, of the terms behind each cut, and of the sum; of two floats they are made here.
+        tree = self.widths()
+        return 0 if self.x_exponent else sum(map(len, tree[:: self.levels] if self.levels else tree[:1])) + 1
 
     def _shifter(self) -> Resources:
         """A lane's shifter, a level for each bit of the places, the lowest first.

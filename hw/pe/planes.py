@@ -132,6 +132,16 @@ class PlaneParallel(BitSerial):
             "control": Resources(gate2=4, flop=control),
         }
 
+    def merged(self) -> dict[str, Resources]:
+        most = self.lanes * ((1 << self.w_planes) - 1) * ((1 << self.x_planes) - 1)
+        idle = signed_bits(*self.beat_range()) - most.bit_length()
+        return {
+            # A count is no wider than its largest value.
+            "count": Resources(adder_bit=min(idle, self.parts()["count"].adder_bit)),
+            # What complements count too much ends in as many zeros as the number of lanes: nothing to add.
+            "dot": Resources(adder_bit=(self.lanes & -self.lanes).bit_length() - 1),
+        }
+
     def shared(self) -> dict[str, str]:
         return {}
 

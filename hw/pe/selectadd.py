@@ -149,6 +149,11 @@ class SelectAdd(PeSpec):
             "control": Resources(gate2=3, flop=4 * (2 + len(cuts)) + 1),
         }
 
+    def passed(self) -> int:
+        # Signs of lanes, of the terms behind each cut, and of the sum: those of their first lanes.
+        tree = tree_widths(self.lanes, self.act_bits)
+        return sum(map(len, tree[:: self.levels] if self.levels else tree[:1])) + 1
+
     def create(self) -> SelectAddPE:
         return SelectAddPE(self)
 

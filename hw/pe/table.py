@@ -175,6 +175,13 @@ class Table(PeSpec):
             "control": Resources(gate2=3, flop=4 * registers + 1),
         }
 
+    def merged(self) -> dict[str, Resources]:
+        # Signed sums of the same activations are all odd or all even: one lowest bit, which nothing chooses.
+        return {
+            "tables": Resources(flop=self.groups * (self.entries - 1)),
+            f"picks of {self.entries}": Resources(mux2=self.row_count * self.groups * selects(self.entries)),
+        }
+
     def shared(self) -> dict[str, str]:
         return {"table sums": "column", "table ends": "column", "index signs": "row"}
 

@@ -111,6 +111,13 @@ class TwoPlane(BitSerial):
             "control": Resources(gate2=3, flop=5 * stages + 1),
         }
 
+    def merged(self) -> dict[str, Resources]:
+        # Dot products of the same lanes are all odd or all even, and the carry that negates is one for all.
+        return {"dot": Resources(flop=4)}
+
+    def passed(self) -> int:
+        return 2 * self.lanes
+
     def shared(self) -> dict[str, str]:
         return {}
 

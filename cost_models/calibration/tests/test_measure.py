@@ -53,8 +53,8 @@ def test_tables_of_an_fpga_family_are_those_of_hw_synth(tmp_path, monkeypatch):
     cells = {"lut": 31, "flop": 20, "carry": 8, "dsp": 0, "bram": 0}
     asked = []
 
-    def counted(text: str, top: str, family: str, *, tool: str) -> Synthesis:
-        asked.append((text, top, family, tool))
+    def counted(text: str, top: str, family: str, *, dsp: bool, tool: str) -> Synthesis:
+        asked.append((text, top, family, dsp, tool))
         return Synthesis(target=family, top=top, cells={}, tool="Yosys test", **cells)
 
     monkeypatch.setattr(measure, "synthesize", counted)
@@ -62,7 +62,7 @@ def test_tables_of_an_fpga_family_are_those_of_hw_synth(tmp_path, monkeypatch):
     found = fpga(SMALL, "ice40", points, tool=TOOL)
     assert {key: found[key] for key in cells} == cells
     assert fpga(SMALL, "ice40", Points(points.path), tool=TOOL) == found
-    assert asked == [(measure.rtlil(SMALL), "pe", "ice40", TOOL)]
+    assert asked == [(measure.rtlil(SMALL), "pe", "ice40", False, TOOL)]
 
 
 def test_a_tool_that_is_absent_or_stops_is_an_error(tmp_path):

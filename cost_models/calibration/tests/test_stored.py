@@ -95,29 +95,52 @@ def test_what_is_missed_is_said_and_nothing_else_is(target):
                 assert reached == (f"{group}, {mapping}, {quantity}" not in content["misses"])
 
 
-#: PEs whose area fits do not reach every goal yet, by library
-AREA_MISSED = {
-    "generic_ge": {"fpmac", "mac", "popcount lut6", "selectadd", "table", "term"},
-    "asap7": {"gather", "mac", "selectadd", "table", "term"},
-    "sg13g2": {"mac", "popcount lut6", "selectadd", "table"},
-    "sky130hd": {
-        *("bitserial", "complex", "gather", "mac", "planes"),
-        *("popcount", "selectadd", "table", "term", "ternary"),
-    },
+#: PEs, by library, whose areas are off by more than the goals over all designs that their fits have not seen
+AREA_MISSED: dict[str, set[str]] = {
+    "generic_ge": set(),
+    "asap7": set(),
+    "sg13g2": set(),
+    "sky130hd": set(),
 }
 
 
 @pytest.mark.parametrize("target", AREA_MISSED)
 def test_areas_reach_their_goals_but_where_it_is_said_that_they_do_not(target):
     content = store.load(target)
-    assert {key.split(",")[0] for key in content["misses"] if key.endswith(" area")} == AREA_MISSED[target]
-    for group, fits in content["fits"].items():
-        for mapping, one in fits.items():
-            mean, most = store.unseen(one["area"])
-            assert mean < 0.03, (group, mapping)
-            assert most < 0.06, (group, mapping)
+    unseen = {
+        (group, mapping): store.unseen(one["area"])
+        for group, fits in content["fits"].items()
+        for mapping, one in fits.items()
+    }
+    goals = store.GOALS["area"]
+    missed = {group for (group, _), errors in unseen.items() if errors[0] > goals[0] or errors[1] > goals[1]}
+    assert missed == AREA_MISSED[target]
+    assert max(mean for mean, _ in unseen.values()) < 0.025
+    assert max(most for _, most in unseen.values()) < 0.08
     # Arrays have no fit of their own.
+    assert content["arrays"]["n"] > 20
     assert content["arrays"]["max"] < store.GOALS["array"][1]
+
+
+@pytest.mark.parametrize("target", AREA_MISSED)
+def test_clock_periods_reach_their_goal_over_all_pes(target):
+    fits = [one for mappings in store.load(target)["fits"].values() for one in mappings.values()]
+    assert sum(store.unseen(one["period"])[0] for one in fits) / len(fits) < 0.055
+
+
+def test_counted_flip_flops_are_those_that_yosys_leaves():
+    content, exact = store.load("generic_ge"), []
+    specs = {design.name: design.spec for family in content["points"] for design in designs(family)}
+    for family, rows in content["points"].items():
+        for mapping, name, _, flops, _ in rows:
+            counts = predict.counted(specs[name], mapping)
+            counted = sum(count for part, count in counts.items() if part.endswith(".flop"))
+            left = flops / generic_liberty.FLOP_GE
+            # Of some dot products of Booth digits the highest bit is another's copy.
+            assert abs(counted - left) < (1.01 if family == "mac" else 0.01), name
+            exact.append(abs(counted - left) < 0.01)
+    assert len(exact) > 400
+    assert sum(exact) > 0.98 * len(exact)
 
 
 def off(content, spec, area):
@@ -189,7 +212,8 @@ def test_a_pe_without_a_fit_is_refused():
         predict.fits(content, UNSEEN[-1])
 
 
-def test_a_part_that_a_fit_has_not_seen_is_priced_as_the_mean_of_its_kind():
+def test_a_part_that_a_fit_has_not_seen_is_priced_as_its_kind_in_all_fits():
     coefficients = {"a.gate2": 1.0, "b.gate2": 3.0, "b.flop": 2.0}
-    found = predict.priced({"c.gate2": 10, "b.flop": 5, "c.mux2": 4}, coefficients)
+    kinds = predict.of_kinds([coefficients, {"d.gate2": 2.0}])
+    found = predict.priced({"c.gate2": 10, "b.flop": 5, "c.mux2": 4}, coefficients, kinds)
     assert found == {"c.gate2": 20.0, "b.flop": 10.0, "c.mux2": 0.0}
