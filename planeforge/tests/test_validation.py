@@ -17,7 +17,8 @@ def test_the_committed_report_is_the_command_s(tmp_path, capsys):
 
 def test_it_has_every_section_and_what_sparsity_costs_as_sentences():
     text = validation.document()
-    for section in ("BitMoD", "Multipliers", "Energies", "Cycles", "FPGA", "Memories", "Sparsity", "Calibration"):
+    sections = ("BitMoD", "Multipliers", "Energies", "Cycles", "FPGA", "Memories", "Sparsity", "Calibration")
+    for section in sections:
         assert f"## {section}\n" in text
     assert "* 2:4 with a plain index costs area of a 1-bit popcount PE (+" in text
     assert "it saves area of an INT8 PE (-" in text

@@ -97,10 +97,12 @@ def test_what_is_missed_is_said_and_nothing_else_is(target):
 
 #: PEs, by library, whose areas are off by more than the goals over all designs that their fits have not seen
 AREA_MISSED: dict[str, set[str]] = {
-    "generic_ge": set(),
-    "asap7": set(),
-    "sg13g2": set(),
-    "sky130hd": set(),
+    "generic_ge": {"fpmac", "mac"},
+    "asap7": {"mac"},
+    "sg13g2": {"mac", "popcount lut6"},
+    "sky130hd": {
+        *("bitserial", "complex", "gather", "mac", "planes", "selectadd", "table", "term", "ternary"),
+    },
 }
 
 
