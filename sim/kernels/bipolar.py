@@ -9,7 +9,7 @@ of each row's own have ``sum_{k in m} sign[k] A[k] = ones(m) - 2 ones((sign ^ x)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +68,9 @@ class _Sum:
         total = values if known is None else known.values + values
         self.found[text, mask, column] = Differing(*parts, column, total)
 
-    def add(self, term: Term) -> None:
-        matrix, scale = self.matrix, stored(self.matrix, term.scale)
+    def add(self, given: Term) -> None:
+        matrix, term = self.matrix, upright(given)
+        scale = stored(matrix, term.scale)
         mask = once(matrix.words_of(term.mask))
         rest = on_mask(matrix, term, scale)
         own = len(mask) > 1
@@ -107,6 +108,39 @@ def signs(matrix: PackedMatrix, stream: str | None) -> Signs:
         shares=tuple(found.shares),
         constant=found.constant,
     )
+
+
+def upright(term: Term) -> Term:
+    """The same term of signs without complemented planes: their signs are the opposite ones.
+
+    Then the XNOR of two planes is minus their XOR, which one pass over the two makes.
+    """
+    if term.digit is not Digit.BIPOLAR:
+        return term
+    turned = [_complement_of(plane) for plane in term.planes]
+    return replace(
+        term,
+        planes=tuple(
+            plane if other is None else other for plane, other in zip(term.planes, turned, strict=True)
+        ),
+        coefs=tuple(coef if other is None else -coef for coef, other in zip(term.coefs, turned, strict=True)),
+    )
+
+
+def _complement_of(text: str) -> str | None:
+    """What an expression is the complement of as a whole, if it is that."""
+    inner = text.strip()
+    if not inner.startswith("~"):
+        return None
+    inner = inner[1:].strip()
+    if inner.isidentifier():
+        return inner
+    depth = 0
+    for at, letter in enumerate(inner):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0:
+            return inner[1:-1] if at == len(inner) - 1 and letter == ")" else None
+    return None
 
 
 def group_counts(bits: words.Words, matrix: PackedMatrix) -> Int:

@@ -25,6 +25,7 @@ from sim.kernels import vectors
 from sim.kernels.bipolar import Differing, Signs, signs
 from sim.kernels.contract import Sums
 from sim.kernels.layout import Layout, layout_of
+from sim.kernels.sign_triples import ROWS, add_triples, triples, unpacked
 from sim.kernels.tree import Counter, weighted
 from sim.kernels.vectors import (
     Lanes,
@@ -36,7 +37,6 @@ from sim.kernels.vectors import (
     element,
     load,
     ones,
-    shuffle,
     sign_extend,
     splat,
     store,
@@ -46,7 +46,6 @@ from sim.kernels.wide import DIFFER_ON, dot2, logic3
 NAME = "sign_blocks"
 GOLDEN = "algo.bitplane.decode.integer_sums"
 
-ROWS = 64  #: of a block of rows, one a byte
 SUM_BYTES = 24 << 20  #: of 32-bit sums that are held at once
 NEAR = 64  #: tokens at most whose sums are held at once
 # Estimates of nanoseconds, measured at 2.5 GHz with AVX-512BW.
@@ -60,12 +59,7 @@ _splat8, _splat32, _splat64 = splat(U8x64), splat(U32x16), splat(U64x8)
 _words, _load_sums, _wide = bitcast(U16x32), load(Lanes(32, 8)), sign_extend(U64x8)
 
 
-def _unpacked(first: int) -> Any:
-    """Eight bytes of both vectors in turn from each quarter of 16, as x86 unpacks them."""
-    return shuffle(tuple(16 * q + first + i + side for q in range(4) for i in range(8) for side in (0, 64)))
-
-
-_unpack_low, _unpack_high = _unpacked(0), _unpacked(8)
+_unpack_low, _unpack_high = unpacked(0), unpacked(8)
 
 
 def byte_rows() -> NDArray[np.int64]:
@@ -193,10 +187,21 @@ class Operation:
 
 
 @dataclass(frozen=True, eq=False)
+class Triple:
+    """Two planes laid out, whose XOR counts too: see `add_triples`."""
+
+    w: NDArray[np.uint8]
+    v: NDArray[np.uint8]
+    layout: int
+    values: NDArray[np.int16]
+
+
+@dataclass(frozen=True, eq=False)
 class Laid:
     """What a stream's sums are made of."""
 
     operations: tuple[Operation, ...]
+    triples: tuple[Triple, ...]
     shares: tuple[NDArray[np.int16] | None, ...]  #: as an operation's values; None where they are 0
     constant: Int
 
@@ -208,7 +213,9 @@ class BlockSigns:
     matrix: PackedMatrix
     stream: str | None
     layouts: tuple[Layout, ...]
-    planes: tuple[int, ...]  #: layout of every plane read, masks too
+    planes: tuple[int, ...]  #: layout of every plane that meets a token, masks too
+    made: tuple[int, ...]  #: of these, those that are made of two others and not read
+    triples: tuple[tuple[int, int, int], ...]  #: operations taken together
     factor: int
 
     def cost(self, bits: int, tokens: int, mantissas: bool) -> float | None:
@@ -218,8 +225,9 @@ class BlockSigns:
         blocks = -(-self.matrix.rows // ROWS)
         sizes = [(self.layouts[i].pairs, 2 * self.layouts[i].width) for i in self.planes]
         octets = sum(pairs * width for pairs, width in sizes)
+        read = octets - sum(2 * self.layouts[i].pairs * self.layouts[i].width for i in self.made)
         one = octets * NS_PER_OCTET + sum(pairs for pairs, _ in sizes) * NS_PER_PAIR
-        return NS_PER_CALL + blocks * (octets * ROWS * NS_PER_BYTE + tokens * one)
+        return NS_PER_CALL + blocks * (read * ROWS * NS_PER_BYTE + tokens * one)
 
     @cached_property
     def laid(self) -> Laid:
@@ -228,10 +236,16 @@ class BlockSigns:
         values, shares = _halved(found, self.factor)
         padded = np.zeros(-(-self.matrix.rows // 8) * 8, np.int64)
         padded[: self.matrix.rows] = found.constant
+        together = {k for three in self.triples for k in three}
         return Laid(
             operations=tuple(
                 _operation(op, self.layouts[op.columns], v)
-                for op, v in zip(found.operations, values, strict=True)
+                for k, (op, v) in enumerate(zip(found.operations, values, strict=True))
+                if k not in together
+            ),
+            triples=tuple(
+                _triple([found.operations[k] for k in three], self.layouts, [values[k] for k in three])
+                for three in self.triples
             ),
             shares=tuple(
                 _multipliers(v, layout) if np.any(v) else None
@@ -262,6 +276,10 @@ class BlockSigns:
             layout, dealt = self.layouts[op.layout], x[op.layout]
             chosen = dealt.running if op.mask is None else dealt.plain
             add_blocks(op.w, op.mask, chosen, op.values, (0,) * layout.width, layout.pairs, sums)
+        for three in self.laid.triples:
+            layout, dealt = self.layouts[three.layout], x[three.layout]
+            shape = (0,) * layout.width
+            add_triples(three.w, three.v, dealt.running, three.values, shape, layout.pairs, sums)
         for layout, dealt, share in zip(self.layouts, x, self.laid.shares, strict=True):
             if share is not None:
                 take_shares(dealt.ones, share, layout.pairs, sums)
@@ -278,11 +296,14 @@ def prepare(matrix: PackedMatrix, stream: str | None) -> BlockSigns | None:
     values, shares = _halved(found, factor)
     if not _holds([*values, *shares], matrix):
         return None
+    together = tuple(triples(found.operations))
     return BlockSigns(
         matrix=matrix,
         stream=stream,
         layouts=tuple(layout_of(matrix, columns) for columns in found.columns),
         planes=tuple(op.columns for op in found.operations for _ in range(1 if op.mask is None else 2)),
+        made=tuple(found.operations[three[0]].columns for three in together),
+        triples=together,
         factor=factor,
     )
 
@@ -302,21 +323,34 @@ def _holds(values: list[Int], matrix: PackedMatrix) -> bool:
 
 
 def _operation(op: Differing, layout: Layout, values: Int) -> Operation:
-    def laid_out(plane: NDArray[np.uint64], running: bool) -> NDArray[np.uint8]:
-        octets = layout.rows(plane, len(values))
-        if running:
-            np.bitwise_xor.accumulate(octets, axis=2, out=octets)
-        whole = np.zeros((-(-len(octets) // ROWS) * ROWS, *octets.shape[1:]), np.uint8)
-        whole[: len(octets)] = octets
-        by_block = whole.reshape(-1, ROWS, *octets.shape[1:])[:, byte_rows()]
-        return np.ascontiguousarray(by_block.transpose(0, 2, 3, 1)).reshape(-1)
-
     return Operation(
-        w=laid_out(op.bits, op.mask is None),
-        mask=None if op.mask is None else laid_out(op.mask, False),
+        w=_laid_out(op.bits, layout, len(values), op.mask is None),
+        mask=None if op.mask is None else _laid_out(op.mask, layout, len(values), False),
         layout=op.columns,
         values=_multipliers(values, layout),
     )
+
+
+def _triple(three: list[Differing], layouts: tuple[Layout, ...], values: list[Int]) -> Triple:
+    at = three[0].columns
+    layout = layouts[at]
+    dealt = [_multipliers(v, layout).reshape(-1, layout.pairs, 1, 128) for v in values]
+    return Triple(
+        w=_laid_out(three[0].bits, layout, len(values[0]), True),
+        v=_laid_out(three[1].bits, layout, len(values[0]), True),
+        layout=at,
+        values=np.concatenate(dealt, axis=2).reshape(-1),
+    )
+
+
+def _laid_out(plane: NDArray[np.uint64], layout: Layout, rows: int, running: bool) -> NDArray[np.uint8]:
+    octets = layout.rows(plane, rows)
+    if running:
+        np.bitwise_xor.accumulate(octets, axis=2, out=octets)
+    whole = np.zeros((-(-len(octets) // ROWS) * ROWS, *octets.shape[1:]), np.uint8)
+    whole[: len(octets)] = octets
+    by_block = whole.reshape(-1, ROWS, *octets.shape[1:])[:, byte_rows()]
+    return np.ascontiguousarray(by_block.transpose(0, 2, 3, 1)).reshape(-1)
 
 
 def _multipliers(values: Int, layout: Layout) -> NDArray[np.int16]:
