@@ -24,7 +24,7 @@ def luts(spec: PeSpec, family: str) -> Cost:
     """
     content = _content(family)
     group = predict.group_of(predict.core(spec))
-    counts = predict.counted(spec)
+    counts = predict.tabled(spec)
     terms = []
     for name, tables in predict.lut_terms(content, spec).items():
         if tables <= 0:

@@ -97,8 +97,9 @@ def _fitted(quantity: str, groups: Mapping[Key, Sequence[Design]], points: Point
 
 
 def _sample(quantity: str, design: Design, point: Mapping[str, Any], mapping: str) -> Sample:
-    value = point["area"] if quantity == "area" else tables(point)
-    return Sample(design.name, counted(design.spec, mapping), value, design.large)
+    if quantity == "area":
+        return Sample(design.name, counted(design.spec, mapping), point["area"], design.large)
+    return Sample(design.name, predict.tabled(design.spec), tables(point), design.large)
 
 
 def tables(point: Mapping[str, Any]) -> float:

@@ -121,6 +121,23 @@ def counted(spec: PeSpec, mapping: str = "default") -> dict[str, float]:
     return by_kind(parts)
 
 
+def tabled(spec: PeSpec) -> dict[str, float]:
+    """Counted cells for look-up tables: those of a tree by the levels between its registers, 0, 1 or more.
+
+    Tables are mapped for delay at first: between registers close by they hold less than in a whole tree.
+    """
+    levels = getattr(core(spec), "levels", None)
+    if levels is None:
+        return counted(spec)
+    cut = ("whole", "cut", "cut at times")[min(levels, 2)]
+    found: dict[str, float] = {}
+    for name, count in counted(spec).items():
+        part, _, kind = name.rpartition(".")
+        name = f"{part}, {cut}.{kind}" if part in ("tree", "flipped tree") else name
+        found[name] = found.get(name, 0.0) + count
+    return found
+
+
 def priced(
     counts: Mapping[str, float], coefficients: Mapping[str, float], kinds: Mapping[str, float]
 ) -> dict[str, float]:
@@ -147,4 +164,4 @@ def _kind(name: str) -> str:
 def lut_terms(content: Mapping[str, Any], spec: PeSpec) -> dict[str, float]:
     """Look-up tables by part and kind."""
     found = fits(content, core(spec))["default"]["lut"]["coefficients"]
-    return priced(counted(spec), found, content["kinds"]["lut"])
+    return priced(tabled(spec), found, content["kinds"]["lut"])

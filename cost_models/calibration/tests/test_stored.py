@@ -219,3 +219,10 @@ def test_a_part_that_a_fit_has_not_seen_is_priced_as_its_kind_in_all_fits():
     kinds = predict.of_kinds([coefficients, {"d.gate2": 2.0}])
     found = predict.priced({"c.gate2": 10, "b.flop": 5, "c.mux2": 4}, coefficients, kinds)
     assert found == {"c.gate2": 20.0, "b.flop": 10.0, "c.mux2": 0.0}
+
+
+@pytest.mark.parametrize(("target", "mean"), [("ice40", 0.03), ("xilinx", 0.05), ("ecp5", 0.09)])
+def test_look_up_tables_are_off_by_so_much_over_all_pes(target, mean):
+    fits = [one for mappings in store.load(target)["fits"].values() for one in mappings.values()]
+    assert len(fits) >= 13
+    assert sum(store.unseen(one["lut"])[0] for one in fits) / len(fits) < mean
