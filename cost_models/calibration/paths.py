@@ -39,6 +39,19 @@ _GUESS = {
 _GUESS |= dict.fromkeys(("level", "portable level", "lut6 level"), 4.0)
 _ONCE = 6.0
 
+#: The same, about as fits to open libraries find them: which stage is the slowest is seldom near.
+_NOMINAL = {"bit": 1.0, "width": 0.3, "fan-out": 0.9, "spread": 0.8, "select": 1.0, "level": 1.6}
+_NOMINAL |= {
+    "portable level": 3.0,
+    "lut6 level": 3.0,
+    "tree": 4.8,
+    "dot": 6.0,
+    "lanes": 8.0,
+    "accumulator": 3.0,
+}
+#: a tree's time over the accumulator's from which on its mapping changes, and where it has changed
+_EQUAL = (0.8, 1.2)
+
 #: alternations; the assignment of stages settles in a few
 _ROUNDS = 12
 
@@ -198,6 +211,25 @@ _STAGES: Mapping[str, Callable[[Any], list[Stage]]] = {
     "ternary": _bitserial,
     "twoplane": _twoplane,
 }
+
+
+def tree_leads(spec: PeSpec) -> float:
+    """How far a counting tree's stages, and not the accumulator, set the clock of a PE: from 0 to 1.
+
+    A mapper that goes for delay at first spends area where the longest path is.
+    """
+    found = {next(iter(stage)): _nominal(stage) for stage in stages(spec)}
+    if "accumulator" not in found:
+        return 0.0
+    slowest = max(
+        (time for name, time in found.items() if name not in ("accumulator", "enable")), default=0.0
+    )
+    low, high = _EQUAL
+    return min(1.0, max(0.0, (slowest / found["accumulator"] - low) / (high - low)))
+
+
+def _nominal(stage: Stage) -> float:
+    return sum(_NOMINAL.get(name, _ONCE) * count for name, count in stage.items())
 
 
 def period(spec: PeSpec, coefficients: Mapping[str, float]) -> float:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
+from cost_models.calibration import paths
 from cost_models.calibration.designs import family_of
 from hw.grid import Grid
 from hw.spec import PeSpec, Resources
@@ -110,6 +111,11 @@ def core(spec: PeSpec) -> PeSpec:
 
 
 def counted(spec: PeSpec, mapping: str = "default") -> dict[str, float]:
+    """Counted cells by part and kind, for area: a counting tree's by where the longest path is."""
+    return _split(_cells(spec, mapping), core(spec))
+
+
+def _cells(spec: PeSpec, mapping: str = "default") -> dict[str, float]:
     """Counted cells by part and kind; of a grid those that a synthesizer leaves."""
     parts = dict(spec.array.parts() if isinstance(spec, Grid) else spec.left())
     one: Any = core(spec)
@@ -121,6 +127,20 @@ def counted(spec: PeSpec, mapping: str = "default") -> dict[str, float]:
     return by_kind(parts)
 
 
+def _split(counts: dict[str, float], one: PeSpec) -> dict[str, float]:
+    """A counting tree's cells under names of their own as far as it is on the longest path."""
+    share = paths.tree_leads(one) if "tree.full_adder" in counts else 0.0
+    if not share:
+        return counts
+    found = dict(counts)
+    for name, count in counts.items():
+        part, _, kind = name.rpartition(".")
+        if part in ("tree", "count", "dot") and kind in ("full_adder", "adder_bit", "gate2"):
+            found[f"leading {name}"] = count * share
+            found[name] = count * (1 - share)
+    return {name: count for name, count in found.items() if count}
+
+
 def tabled(spec: PeSpec) -> dict[str, float]:
     """Counted cells for look-up tables: those of a tree by the levels between its registers, 0, 1 or more.
 
@@ -128,10 +148,10 @@ def tabled(spec: PeSpec) -> dict[str, float]:
     """
     levels = getattr(core(spec), "levels", None)
     if levels is None:
-        return counted(spec)
+        return _cells(spec)
     cut = ("whole", "cut", "cut at times")[min(levels, 2)]
     found: dict[str, float] = {}
-    for name, count in counted(spec).items():
+    for name, count in _cells(spec).items():
         part, _, kind = name.rpartition(".")
         name = f"{part}, {cut}.{kind}" if part in ("tree", "flipped tree") else name
         found[name] = found.get(name, 0.0) + count
@@ -143,17 +163,26 @@ def priced(
 ) -> dict[str, float]:
     """Cost by part and kind. A part that the fit has not seen is priced as its kind, see `of_kinds`."""
     return {
-        name: count * (coefficients[name] if name in coefficients else kinds.get(_kind(name), 0.0))
+        name: count * (coefficients[name] if name in coefficients else _like(name, kinds))
         for name, count in counts.items()
     }
 
 
+def _like(name: str, kinds: Mapping[str, float]) -> float:
+    return kinds[name] if name in kinds else kinds.get(_kind(name), 0.0)
+
+
 def of_kinds(fits: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The median coefficient of each kind of cell, over the parts of all fits."""
+    """The median coefficient of each kind of cell, over the parts of all fits.
+
+    Registers between the PEs of an array are priced as those of operands in PEs: enabled, and never reset.
+    """
     found: dict[str, list[float]] = {}
     for coefficients in fits:
         for name, value in coefficients.items():
             found.setdefault(_kind(name), []).append(value)
+            if name == "lanes.flop":
+                found.setdefault("network.flop", []).append(value)
     return {kind: float(f"{median(values):.6g}") for kind, values in sorted(found.items())}
 
 

@@ -101,7 +101,7 @@ AREA_MISSED: dict[str, set[str]] = {
     "asap7": {"mac"},
     "sg13g2": {"mac", "popcount lut6"},
     "sky130hd": {
-        *("bitserial", "complex", "gather", "mac", "planes", "selectadd", "table", "term", "ternary"),
+        *("complex", "gather", "mac", "planes", "popcount", "selectadd", "table", "term", "ternary"),
     },
 }
 
@@ -121,7 +121,7 @@ def test_areas_reach_their_goals_but_where_it_is_said_that_they_do_not(target):
     assert max(most for _, most in unseen.values()) < 0.08
     # Arrays have no fit of their own.
     assert content["arrays"]["n"] > 20
-    assert content["arrays"]["max"] < store.GOALS["array"][1]
+    assert content["arrays"]["max"] < 0.03 < store.GOALS["array"][1]
 
 
 @pytest.mark.parametrize("target", AREA_MISSED)
