@@ -97,7 +97,9 @@ python_packages() {
   local pip=(.venv/bin/python -m pip install --disable-pip-version-check -c .ci/constraints.txt)
   [[ -t 1 ]] || pip+=(-q)
   "${pip[@]}" pip setuptools
-  PYTHONWARNINGS=ignore "${pip[@]}" --no-build-isolation -e '.[all]' # setuptools explains editable installs otherwise
+  PYTHONWARNINGS=ignore "${pip[@]}" --no-compile --no-build-isolation -e '.[all]' # setuptools explains editable installs otherwise
+  # pip compiles one file after the other; some files of packages are for other Pythons and do not compile.
+  .venv/bin/python -W ignore -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
   rm "$unfinished"
 }
 

@@ -110,7 +110,7 @@ def idle(beat, whole):
     return w == 0 or (whole if beat.x_bipolar else beat.x) == 0
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(arrays())
 def test_idle_beats_and_bubbles_equal_a_walk(case):
     matrix, activations, array = case
