@@ -1,4 +1,4 @@
-"""PTQTP: the sum of two planes of trits, each with a scale of its own.
+"""PTQTP: the sum of two planes of trits, each with a scale of its own; one plane or three, or two tied.
 
 A trit is stored as two planes, its plus and its minus: four plane bits a weight. Packed five to a byte two
 trits would take 3.2, which no popcount can read; that packing is not what is stored here.
@@ -7,18 +7,19 @@ trits would take 3.2, which no popcount can read; that packing is not what is st
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from algo.bitplane import words
-from algo.bitplane.format import Digit
+from algo.bitplane.build import from_digits
+from algo.bitplane.format import Digit, Format
 from algo.bitplane.matrix import PackedMatrix, Term
 from algo.bitplane.planes import Plane
 from algo.compiled import kernel
-from algo.formats import grouping
-from algo.formats.grouped import GroupConfig, check_integer
+from algo.formats import grouping, trits
+from algo.formats.grouped import GroupConfig, check_integer, check_switch
 from algo.formats.quantized import Calibration, Quantized, checked_weight
 
 SOURCE = "Xiao et al., PTQTP, arXiv:2509.16989, section 3"
@@ -30,9 +31,14 @@ _CONDITION = 1e6
 _STILL = 1e-4  #: change of the scales, relative to themselves, at which they stand
 #: Both trits of every code, fewer set ones first: the one taken of equally near codes.
 _CODES = np.array([(0, 0), (1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)], np.int64)
-_TERMS = tuple(
-    Term(planes=(f"plus{p}", f"minus{p}"), coefs=(1, -1), digit=Digit.UNIPOLAR, scale=f"scale{p}")
-    for p in (1, 2)
+#: Tied, a pair of trits is an integer from -4 to 4.
+_TIED = Format(
+    name="tied trits",
+    digit=Digit.UNIPOLAR,
+    coefs=(1, 2, 4, -8),
+    group=128,
+    published_bits=2 * math.log2(3),
+    source=SOURCE,
 )
 
 Floats = NDArray[np.float64]
@@ -40,13 +46,21 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Config(GroupConfig):
-    """The published group and number of rounds."""
+    """The published group, number of rounds and of planes."""
 
     rounds: int = 50  #: of scales and codes, at most
+    planes: int = 2  #: of trits, 1 to 3
+    tied: bool = False  #: whether the first of two scales is three times the second
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("rounds", self.rounds)
+        check_integer("planes", self.planes)
+        check_switch("tied", self.tied)
+        if self.planes > trits.MOST:
+            raise ValueError(f"planes must be at most {trits.MOST}, not {self.planes!r}")
+        if self.tied and self.planes != 2:
+            raise ValueError(f"planes must be 2 where they are tied, not {self.planes!r}")
 
 
 def needs_calibration(config: Config) -> bool:
@@ -57,40 +71,63 @@ def needs_calibration(config: Config) -> bool:
 def quantize(
     weight: NDArray[np.float64], calibration: Calibration | None = None, config: Config | None = None
 ) -> Quantized:
-    """``a1 T1 + a2 T2``, T in {-1, 0, +1}: scales by ridge regression and the nearest of 9 codes, in turns.
+    """``a1 T1 + a2 T2 ..``, T in {-1, 0, +1}: scales by ridge regression and the nearest code, in turns.
 
     Both planes begin as sign(w), sign(0) = +1. The ridge of the 2 x 2 system grows tenfold from 1e-8 while
     its condition number exceeds 1e6. Of all rounds the one of least squared error is kept.
 
     Parameters: weight, float64 [rows, columns]; calibration, not used.
-    Returns: Quantized; published_bits ``2 log2(3)``, the paper's "2 x 1.58 bit", which counts no scale.
+    Returns: Quantized; published_bits ``log2(3)`` a plane, the paper's "2 x 1.58 bit", which counts no scale.
     Raises: ValueError if the weight is not finite, not of two axes, or a scale does not fit fp16.
     Source: `SOURCE`; differs in: the scales stand still when they change by less than 1e-4 of themselves, in
     the paper by 1e-4; the limit of the condition number is an own choice where the paper only has it adapt;
-    the last codes are chosen by the scales as stored; four plane bits are stored, see the module.
+    the last codes are chosen by the scales as stored; two plane bits a trit are stored, see the module; one
+    plane, three and tied pairs (integers from -4 to 4 in four planes, see `algo.formats.trits`) are not the
+    paper's.
     """
     weight = checked_weight(weight)
     config = Config() if config is None else config
+    if config.tied:
+        return _tied(weight, config)
     rows, columns = weight.shape
-    fitted, _ = fit_scales(weight, config.group, config.rounds)
-    ints, exponent = grouping.stored_scalars({"scale1": fitted[0], "scale2": fitted[1]}, _SCALE_FORMAT)
+    several = range(1, config.planes + 1)
+    if config.planes == 2:
+        fitted, _ = fit_scales(weight, config.group, config.rounds)
+    else:
+        fitted = trits.fit(weight, config.group, config.rounds, trits.codes(config.planes))
+    named = {f"scale{p}": fitted[p - 1] for p in several}
+    ints, exponent = grouping.stored_scalars(named, _SCALE_FORMAT)
     scales = np.stack([grouping.real_scalars(ints[name], exponent) for name in ints])
-    trits = nearest(weight, scales, config.group)
+    if config.planes == 2:
+        found = nearest(weight, scales, config.group)
+    else:
+        found = trits.nearest(weight, scales, config.group, trits.codes(config.planes))
     planes = {
-        f"{sign}{p}": Plane(words.pack(trits[p - 1] == digit), "sign planes" if p == 1 else "extra planes")
-        for p in (1, 2)
+        f"{sign}{p}": Plane(words.pack(found[p - 1] == digit), "sign planes" if p == 1 else "extra planes")
+        for p in several
         for sign, digit in (("plus", 1), ("minus", -1))
     }
     matrix = PackedMatrix(
         rows=rows,
         columns=columns,
         group=min(config.group, columns),
-        terms=_TERMS,
+        terms=tuple(
+            Term(planes=(f"plus{p}", f"minus{p}"), coefs=(1, -1), digit=Digit.UNIPOLAR, scale=f"scale{p}")
+            for p in several
+        ),
         planes=planes,
         ints=ints,
         exponent=exponent,
     )
-    return Quantized(matrix=matrix, published_bits=2 * math.log2(3))
+    return Quantized(matrix=matrix, published_bits=config.planes * math.log2(3))
+
+
+def _tied(weight: Floats, config: Config) -> Quantized:
+    fmt = replace(_TIED, group=config.group)
+    scale = grouping.stored_scale(trits.fit_tied(weight, config.group, config.rounds), fmt.scale)
+    codes = grouping.codes_of(weight, grouping.spread(scale, weight.shape[1], config.group))
+    matrix = from_digits(fmt, np.clip(codes, -trits.TIED, trits.TIED), scale)
+    return Quantized(matrix=matrix, published_bits=fmt.published_bits)
 
 
 @kernel
